@@ -1,0 +1,582 @@
+//! A strict JSON scanner (RFC 8259) that checks text and hands out slices of it, without decoding or copying.
+//!
+//! Invariant: what it accepts, every strict JSON parser accepts, save that a lone surrogate escape such as `\ud800`
+//! passes (the grammar allows it; it decodes to U+FFFD). It must not know what a record is.
+//!
+//! Records keep the text that their client wrote: numbers keep their digits, strings their escapes.
+
+use std::borrow::Cow;
+
+use crate::limits::JSON_DEPTH_MAX;
+
+/// Text that is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} at byte {position}")]
+pub struct JsonError {
+    /// Bytes before the place of the error.
+    pub position: usize,
+    /// What was expected there, or what is wrong.
+    pub reason: &'static str,
+}
+
+/// A string's text between its quotes, with its escapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonStr<'a> {
+    raw: &'a str,
+    escaped: bool,
+}
+
+impl<'a> JsonStr<'a> {
+    /// The text as it stands between the quotes.
+    pub fn raw(self) -> &'a str {
+        self.raw
+    }
+
+    /// Whether the text holds escapes, so that it differs from its decoded form.
+    pub fn is_escaped(self) -> bool {
+        self.escaped
+    }
+
+    /// The string that is meant. A lone surrogate becomes U+FFFD.
+    pub fn decode(self) -> Cow<'a, str> {
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
+    }
+}
+
+/// A JSON value, as slices of its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number's text: its digits are the client's.
+    Number(&'a str),
+    /// A string.
+    String(JsonStr<'a>),
+    /// An array's text, brackets included.
+    Array(&'a str),
+    /// An object's text, braces included.
+    Object(Object<'a>),
+}
+
+/// An object's text, and what was seen while it was scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Object<'a> {
+    /// The text, braces included.
+    pub raw: &'a str,
+    /// How many members it has.
+    pub members: usize,
+    /// Whether every member's value is a string.
+    pub all_strings: bool,
+    /// Whether there is no white space between its tokens.
+    pub compact: bool,
+}
+
+/// Walks JSON text from front to back.
+#[derive(Clone, Debug)]
+pub struct Scanner<'a> {
+    text: &'a str,
+    position: usize,
+    depth: usize,
+    /// White space skipped so far, in bytes: unchanged over a value means that the value is compact.
+    white_space: usize,
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner at the start of `text`.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, position: 0, depth: 0, white_space: 0 }
+    }
+
+    /// Bytes before the next token.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The text from `start` to here.
+    pub fn text_since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.position).unwrap_or_default()
+    }
+
+    /// The next byte, if there is one.
+    #[inline]
+    pub fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.position).copied()
+    }
+
+    /// Skips white space.
+    #[inline]
+    pub fn skip_white_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.position += 1;
+            self.white_space += 1;
+        }
+    }
+
+    /// Takes `byte` if it is next.
+    #[inline]
+    pub fn take(&mut self, byte: u8) -> bool {
+        let next = self.peek() == Some(byte);
+        self.position += usize::from(next);
+        next
+    }
+
+    /// Takes `literal` if it is next.
+    #[inline]
+    pub fn take_literal(&mut self, literal: &str) -> bool {
+        let next = self.rest().starts_with(literal.as_bytes());
+        if next {
+            self.position += literal.len();
+        }
+        next
+    }
+
+    /// An error at this place.
+    pub fn error<T>(&self, reason: &'static str) -> Result<T, JsonError> {
+        Err(JsonError { position: self.position, reason })
+    }
+
+    /// Only white space may follow.
+    pub fn end(&mut self) -> Result<(), JsonError> {
+        self.skip_white_space();
+        if self.position == self.text.len() { Ok(()) } else { self.error("unexpected text after the value") }
+    }
+
+    /// Scans one value of any kind.
+    pub fn value(&mut self) -> Result<Value<'a>, JsonError> {
+        match self.peek() {
+            Some(b'"') => Ok(Value::String(self.string()?)),
+            Some(b'{') => Ok(Value::Object(self.object()?)),
+            Some(b'[') => {
+                let start = self.position;
+                self.array_items(|scanner| scanner.value().map(drop))?;
+                Ok(Value::Array(self.text_since(start)))
+            }
+            Some(b'-' | b'0'..=b'9') => Ok(Value::Number(self.number()?)),
+            Some(b't') if self.take_literal("true") => Ok(Value::Bool(true)),
+            Some(b'f') if self.take_literal("false") => Ok(Value::Bool(false)),
+            Some(b'n') if self.take_literal("null") => Ok(Value::Null),
+            Some(_) => self.error("a JSON value was expected"),
+            None => self.error("the text ends where a JSON value was expected"),
+        }
+    }
+
+    /// Scans an object.
+    pub fn object(&mut self) -> Result<Object<'a>, JsonError> {
+        let start = self.position;
+        let white_space = self.white_space;
+        let (mut members, mut all_strings) = (0, true);
+        self.object_members(|scanner, _name| {
+            members += 1;
+            all_strings &= matches!(scanner.value()?, Value::String(_));
+            Ok::<(), JsonError>(())
+        })?;
+        let compact = self.white_space == white_space;
+        Ok(Object { raw: self.text_since(start), members, all_strings, compact })
+    }
+
+    /// Scans an object; `member` is called with each name and has to scan the value behind it.
+    #[inline]
+    pub fn object_members<E: From<JsonError>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, JsonStr<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.take(b'{') {
+            return Ok(self.error("an object was expected")?);
+        }
+        self.descend()?;
+        self.skip_white_space();
+        if !self.take(b'}') {
+            loop {
+                let name = self.string()?;
+                self.skip_white_space();
+                if !self.take(b':') {
+                    return Ok(self.error("a colon was expected after a member's name")?);
+                }
+                self.skip_white_space();
+                member(self, name)?;
+                self.skip_white_space();
+                if self.take(b'}') {
+                    break;
+                }
+                if !self.take(b',') {
+                    return Ok(self.error("a comma or a closing brace was expected")?);
+                }
+                self.skip_white_space();
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Scans an array; `item` is called at the start of each value and has to scan it.
+    #[inline]
+    pub fn array_items<E: From<JsonError>>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.take(b'[') {
+            return Ok(self.error("an array was expected")?);
+        }
+        self.descend()?;
+        self.skip_white_space();
+        if !self.take(b']') {
+            loop {
+                item(self)?;
+                self.skip_white_space();
+                if self.take(b']') {
+                    break;
+                }
+                if !self.take(b',') {
+                    return Ok(self.error("a comma or a closing bracket was expected")?);
+                }
+                self.skip_white_space();
+            }
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Scans a string.
+    #[inline]
+    pub fn string(&mut self) -> Result<JsonStr<'a>, JsonError> {
+        if !self.take(b'"') {
+            return self.error("a string was expected");
+        }
+        let start = self.position;
+        let mut escaped = false;
+        loop {
+            self.position += plain_prefix_len(self.rest());
+            match self.peek() {
+                Some(b'"') => {
+                    let raw = self.text_since(start);
+                    self.position += 1;
+                    return Ok(JsonStr { raw, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) => return self.error("a control character in a string has to be escaped"),
+                None => return self.error("the text ends within a string"),
+            }
+        }
+    }
+
+    /// Scans a number.
+    pub fn number(&mut self) -> Result<&'a str, JsonError> {
+        let start = self.position;
+        self.take(b'-');
+        if !self.take(b'0') {
+            self.digits()?;
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        if self.take(b'e') || self.take(b'E') {
+            let _signed = self.take(b'+') || self.take(b'-');
+            self.digits()?;
+        }
+        Ok(self.text_since(start))
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.position..).unwrap_or_default()
+    }
+
+    fn descend(&mut self) -> Result<(), JsonError> {
+        if self.depth == JSON_DEPTH_MAX {
+            return self.error("arrays and objects are nested too deeply");
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Scans an escape: the backslash and what belongs to it.
+    fn escape(&mut self) -> Result<(), JsonError> {
+        let length = match self.rest() {
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+            [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => 6,
+            _ => return self.error("an escape is not valid"),
+        };
+        self.position += length;
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if count == 0 {
+            return self.error("a digit was expected");
+        }
+        self.position += count;
+        Ok(())
+    }
+}
+
+/// Appends `value`'s text to `out` without the white space between its tokens. `value` has to be valid JSON.
+pub fn append_compact(out: &mut Vec<u8>, value: &str) {
+    let mut scanner = Scanner::new(value);
+    while let Some(byte) = scanner.peek() {
+        if byte == b'"' {
+            let start = scanner.position;
+            // Valid text has no bad string; were there one, its rest would be copied as it stands.
+            let end = scanner.string().map_or(value.len(), |_| scanner.position);
+            out.extend_from_slice(value.as_bytes().get(start..end).unwrap_or_default());
+            scanner.position = end;
+        } else {
+            if !byte.is_ascii_whitespace() {
+                out.push(byte);
+            }
+            scanner.position += 1;
+        }
+    }
+}
+
+/// Appends `text` to `out` as a JSON string, quotes included.
+pub fn append_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at(plain_prefix_len(rest));
+        out.extend_from_slice(plain);
+        let Some((byte, after)) = special.split_first() else { break };
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                out.extend_from_slice(b"\\u00");
+                out.extend([control >> 4, control & 15].map(|digit| match digit {
+                    0..=9 => b'0' + digit,
+                    _ => b'a' + digit - 10,
+                }));
+            }
+        }
+        rest = after;
+    }
+    out.push(b'"');
+}
+
+/// How many bytes come before the first quote, backslash or control character.
+#[inline]
+fn plain_prefix_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES * 0x80;
+    let mut length = 0;
+    let (words, tail) = bytes.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // Each term sets the high bit of the bytes that match (and perhaps of bytes behind a match, which do not
+        // matter): "Bit Twiddling Hacks" (S. E. Anderson), "Determine if a word has a byte less than n".
+        let quote = word ^ (ONES * b'"' as u64);
+        let backslash = word ^ (ONES * b'\\' as u64);
+        let found = (quote.wrapping_sub(ONES) & !quote
+            | backslash.wrapping_sub(ONES) & !backslash
+            | word.wrapping_sub(ONES * 0x20) & !word)
+            & HIGHS;
+        if found != 0 {
+            return length + found.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    length + tail.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count()
+}
+
+/// Decodes the escapes of a scanned string.
+fn unescape(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((plain, after)) = rest.split_once('\\') {
+        out.push_str(plain);
+        let mut chars = after.chars();
+        match chars.next() {
+            Some('b') => out.push('\u{8}'),
+            Some('f') => out.push('\u{c}'),
+            Some('n') => out.push('\n'),
+            Some('r') => out.push('\r'),
+            Some('t') => out.push('\t'),
+            Some('u') => {
+                let (decoded, length) = unescape_unicode(after);
+                out.push(decoded);
+                rest = after.get(length..).unwrap_or_default();
+                continue;
+            }
+            Some(itself) => out.push(itself),
+            None => break,
+        }
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Decodes `uXXXX`, or a pair `uXXXX\uXXXX` of surrogates; returns the character and the length of its text.
+fn unescape_unicode(text: &str) -> (char, usize) {
+    let unit = |at: usize| {
+        let marked = text.get(at..at + 5)?;
+        u32::from_str_radix(marked.strip_prefix('u')?, 16).ok()
+    };
+    let first = unit(0).unwrap_or(0xfffd);
+    if let 0xd800..=0xdbff = first
+        && text.get(5..6) == Some("\\")
+        && let Some(second @ 0xdc00..=0xdfff) = unit(6)
+    {
+        let code = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+        return (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 11);
+    }
+    (char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn is_json(text: &str) -> bool {
+        let mut scanner = Scanner::new(text);
+        scanner.skip_white_space();
+        scanner.value().and_then(|_| scanner.end()).is_ok()
+    }
+
+    fn string_of(text: &str) -> JsonStr<'_> {
+        Scanner::new(text).string().unwrap()
+    }
+
+    #[test]
+    fn strings_decode_as_they_are_meant() {
+        let cases = [
+            (r#""plain""#, "plain"),
+            (r#""\"\\\/\b\f\n\r\t""#, "\"\\/\u{8}\u{c}\n\r\t"),
+            (r#""\u0041\u00e9\u0000""#, "Aé\0"),
+            (r#""\ud83d\ude00!""#, "😀!"),
+            (r#""\ud800""#, "\u{fffd}"),
+            (r#""\ud800x""#, "\u{fffd}x"),
+            (r#""\ud800\u0041""#, "\u{fffd}A"),
+            (r#""\udc00\ud800""#, "\u{fffd}\u{fffd}"),
+            (r#""\ud800\ud83d\ude00""#, "\u{fffd}😀"),
+        ];
+        for (text, meant) in cases {
+            assert_eq!(string_of(text).decode(), meant, "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_json_is_refused_at_its_place() {
+        let cases = [
+            ("", 0),
+            ("tru", 0),
+            ("01", 1),
+            ("-", 1),
+            ("1.", 2),
+            ("1e+", 3),
+            ("\"a", 2),
+            ("\"a\u{1}\"", 2),
+            ("\"\\x\"", 1),
+            ("\"\\u12g4\"", 1),
+            ("[1,]", 3),
+            ("[1 2]", 3),
+            ("{\"a\" 1}", 5),
+            ("{\"a\":1,}", 7),
+            ("{a:1}", 1),
+            ("1 2", 2),
+        ];
+        for (text, position) in cases {
+            let mut scanner = Scanner::new(text);
+            let error = scanner.value().and_then(|_| scanner.end()).unwrap_err();
+            assert_eq!(error.position, position, "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(is_json(&nested(JSON_DEPTH_MAX)));
+        assert!(!is_json(&nested(JSON_DEPTH_MAX + 1)));
+        assert!(!is_json(&"[".repeat(1_000_000)));
+    }
+
+    #[test]
+    fn an_object_tells_whether_it_is_compact_and_all_strings() {
+        let object = |text| match Scanner::new(text).value().unwrap() {
+            Value::Object(object) => (object.members, object.all_strings, object.compact),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(object(r#"{"a":"x y","b":"z"}"#), (2, true, true));
+        assert_eq!(object(r#"{"a":1}"#), (1, false, true));
+        assert_eq!(object("{\"a\":\n\"x\"}"), (1, true, false));
+        assert_eq!(object("{}"), (0, true, true));
+    }
+
+    /// Text that is JSON or nearly so.
+    fn near_json() -> impl Strategy<Value = String> {
+        let token = prop_oneof![
+            prop::sample::select(vec![
+                "{", "}", "[", "]", ":", ",", " ", "\n", "\"", "\"a\"", "\"\\u00e9\"", "\"\\n\"", "1", "-0", "1.5e3",
+                "01", "true", "null", "nul", "\\", "\"é\"", "\u{0}",
+            ])
+            .prop_map(str::to_owned),
+            any::<String>().prop_map(|text| {
+                let mut out = Vec::new();
+                append_string(&mut out, &text);
+                String::from_utf8(out).unwrap()
+            }),
+        ];
+        prop::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat())
+    }
+
+    fn json_value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn accepts_exactly_what_serde_json_accepts(text in near_json()) {
+            let theirs = serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok();
+            prop_assert_eq!(is_json(&text), theirs, "{:?}", text);
+        }
+
+        #[test]
+        fn accepts_every_value_and_compacts_it_without_changing_it(value in json_value()) {
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            prop_assert!(is_json(&pretty));
+            let mut compact = Vec::new();
+            append_compact(&mut compact, &pretty);
+            prop_assert_eq!(String::from_utf8(compact).unwrap(), serde_json::to_string(&value).unwrap());
+        }
+
+        #[test]
+        fn a_string_comes_back_from_its_json_text(text: String) {
+            let mut json = Vec::new();
+            append_string(&mut json, &text);
+            let json = String::from_utf8(json).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<String>(&json).unwrap(), &text);
+            prop_assert!(json.bytes().all(|byte| byte >= 0x20));
+            prop_assert_eq!(string_of(&json).decode(), text.as_str());
+            let theirs = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(string_of(&theirs).decode(), text.as_str());
+        }
+
+        #[test]
+        fn the_fast_scan_finds_the_same_place_as_a_byte_at_a_time(bytes: Vec<u8>) {
+            let naive = bytes.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)).unwrap_or(bytes.len());
+            prop_assert_eq!(plain_prefix_len(&bytes), naive);
+        }
+    }
+}

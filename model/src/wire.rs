@@ -1,0 +1,115 @@
+//! The names of headers and the shapes of bodies between edgelog's processes and their clients.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Offset, Partition};
+
+/// A client's key that makes a retry of the same request safe.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The id of one partition's batch, a UUID: storage takes each once.
+pub const BATCH_ID: &str = "batch-id";
+/// A digest of what the client sent for the batch, 16 hexadecimal digits (see [`crate::BatchDigest`]).
+pub const BATCH_DIGEST: &str = "batch-digest";
+/// How durable an answer's records are: see [`Durability`].
+pub const DURABILITY: &str = "durability";
+/// Names what an answer lacks, and why; absent from whole answers.
+pub const PARTIAL: &str = "partial";
+
+/// Newline-delimited JSON: one value a line.
+pub const NDJSON: &str = "application/x-ndjson";
+/// JSON.
+pub const JSON: &str = "application/json";
+
+/// How far an acknowledged record has got. Ordered: a later one survives more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Durability {
+    /// In the ingest's own log at the edge, on its way to storage.
+    Edge,
+    /// Synced on the leader of its partition.
+    Leader,
+    /// Synced on a majority of the partition's replicas.
+    Quorum,
+    /// Synced on every replica.
+    All,
+}
+
+impl Durability {
+    /// The header's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Leader => "leader",
+            Self::Quorum => "quorum",
+            Self::All => "all",
+        }
+    }
+
+    /// The level of this header value, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Edge, Self::Leader, Self::Quorum, Self::All].into_iter().find(|level| level.as_str() == text)
+    }
+}
+
+/// The ingest's answer to `POST /v1/logs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestAnswer {
+    /// Records that were taken.
+    pub received: usize,
+    /// Records that were not taken: how many of [`Self::rejected`] there are in truth, where not all are listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_total: Option<usize>,
+    /// The records that were not taken, at most [`crate::limits::REJECTED_LISTED_MAX`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Rejected>,
+}
+
+/// A record that was not taken, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Its place in the request, from zero.
+    pub index: usize,
+    /// The field at fault; empty when the record as a whole is.
+    pub field: String,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+/// Storage's answer to `POST /v1/storage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendAnswer {
+    /// Records of the batch.
+    pub stored: u64,
+    /// The offset of the batch's first record.
+    pub offset: Offset,
+}
+
+/// Storage's answer to `GET /v1/cluster`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterAnswer {
+    /// The node that answers.
+    pub node: String,
+    /// The partitions it holds, in order.
+    pub partitions: Vec<PartitionState>,
+}
+
+/// One partition, as its node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// Its number.
+    pub partition: Partition,
+    /// The node that takes its appends.
+    pub leader: String,
+    /// The offset of the oldest record that is kept.
+    pub first_offset: Offset,
+    /// One past the newest record that may be read.
+    pub high_watermark: Offset,
+}
+
+/// One service, in storage's answer to `GET /v1/services`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceCount {
+    /// The service's name.
+    pub service: String,
+    /// Its records on this node.
+    pub records: u64,
+}
