@@ -1,0 +1,192 @@
+//! What an operator can set, as flags and as `EDGELOG_STORAGE_*` variables, with defaults for one small node.
+//!
+//! Invariant: a [`Config`] holds values that were checked one by one; what depends on the machine (a free port, a
+//! writable directory) is checked by [`crate::node`].
+
+pub mod units;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use model::Partition;
+
+use crate::log::{FsyncPolicy, LogOptions};
+use crate::partition::QueueLimits;
+use units::{parse_bytes, parse_duration, parse_memory_bytes};
+
+/// All settings of the daemon.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// The address to serve on; port 0 takes a free one
+    #[arg(long, env = "EDGELOG_STORAGE_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// The directory of this node's data; created if there is none
+    #[arg(long, env = "EDGELOG_STORAGE_DATA", default_value = "data/node-1", value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// The partitions this node holds, as the first of two nodes does by default (the second holds 2,3)
+    #[arg(
+        long,
+        env = "EDGELOG_STORAGE_PARTITIONS",
+        default_value = "0,1",
+        value_delimiter = ',',
+        value_name = "N,N"
+    )]
+    pub partitions: Vec<Partition>,
+
+    /// The node's name in answers; by default the data directory's
+    #[arg(long, env = "EDGELOG_STORAGE_NODE_ID", value_name = "NAME")]
+    pub node_id: Option<String>,
+
+    /// How the log is kept.
+    #[command(flatten)]
+    pub log: LogConfig,
+
+    /// How much work is taken on at once.
+    #[command(flatten)]
+    pub load: LoadConfig,
+
+    /// How connections are served.
+    #[command(flatten)]
+    pub http: HttpConfig,
+}
+
+/// How the log is kept.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Log")]
+pub struct LogConfig {
+    /// A segment is sealed at this size
+    #[arg(long, env = "EDGELOG_STORAGE_SEGMENT_BYTES", default_value = "256MiB", value_parser = parse_bytes, value_name = "SIZE")]
+    pub segment_bytes: u64,
+
+    /// A segment is sealed at this age
+    #[arg(long, env = "EDGELOG_STORAGE_SEGMENT_AGE", default_value = "1d", value_parser = parse_duration, value_name = "TIME")]
+    pub segment_age: Duration,
+
+    /// The oldest segments of a partition are deleted above this size; without it, never for their size
+    #[arg(long, env = "EDGELOG_STORAGE_RETENTION_BYTES", value_parser = parse_bytes, value_name = "SIZE")]
+    pub retention_bytes: Option<u64>,
+
+    /// Segments are deleted at this age; without it, never for their age
+    #[arg(long, env = "EDGELOG_STORAGE_RETENTION_AGE", value_parser = parse_duration, value_name = "TIME")]
+    pub retention_age: Option<Duration>,
+
+    /// Sealed segments are compressed at this age; without it, never
+    #[arg(long, env = "EDGELOG_STORAGE_COMPRESS_AGE", value_parser = parse_duration, value_name = "TIME")]
+    pub compress_age: Option<Duration>,
+
+    /// When records are forced to the disk: before they are acknowledged, at intervals, or whenever the system does
+    #[arg(long, env = "EDGELOG_STORAGE_FSYNC", default_value = "always", value_name = "POLICY")]
+    pub fsync: Fsync,
+
+    /// The interval of `--fsync interval`: what a power cut can lose
+    #[arg(long, env = "EDGELOG_STORAGE_FSYNC_INTERVAL", default_value = "1s", value_parser = parse_duration, value_name = "TIME")]
+    pub fsync_interval: Duration,
+}
+
+/// When records are forced to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fsync {
+    /// Before they are acknowledged.
+    Always,
+    /// At intervals: a crash of the machine loses acknowledged records of the last one.
+    Interval,
+    /// When the operating system does.
+    Never,
+}
+
+/// How much work is taken on at once.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Load")]
+pub struct LoadConfig {
+    /// Bytes of batches that may wait for one partition's disk
+    #[arg(long, env = "EDGELOG_STORAGE_QUEUE_BYTES", default_value = "32MiB", value_parser = parse_memory_bytes, value_name = "SIZE")]
+    pub queue_bytes: usize,
+
+    /// Batches that may wait for one partition's disk
+    #[arg(long, env = "EDGELOG_STORAGE_QUEUE_REQUESTS", default_value_t = 1024, value_name = "N")]
+    pub queue_requests: usize,
+
+    /// Bytes of bodies that may be received, checked and waiting in the whole process; at least one largest body
+    #[arg(long, env = "EDGELOG_STORAGE_BODY_BYTES", default_value = "64MiB", value_parser = parse_memory_bytes, value_name = "SIZE")]
+    pub body_bytes: usize,
+
+    /// Threads for reads and searches: so many run at once
+    #[arg(long, env = "EDGELOG_STORAGE_BLOCKING_THREADS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=512), value_name = "N")]
+    pub blocking_threads: u16,
+}
+
+/// How connections are served.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connections")]
+pub struct HttpConfig {
+    /// Connections that are served at once; more wait to be accepted
+    #[arg(long, env = "EDGELOG_STORAGE_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
+    pub connections: u32,
+
+    /// Time for a request's head, counted from the answer before: an idle connection is closed after it
+    #[arg(long, env = "EDGELOG_STORAGE_HEADER_TIMEOUT", default_value = "75s", value_parser = parse_duration, value_name = "TIME")]
+    pub header_timeout: Duration,
+
+    /// Time for a request's whole body
+    #[arg(long, env = "EDGELOG_STORAGE_BODY_TIMEOUT", default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
+    pub body_timeout: Duration,
+
+    /// Time for requests under way when the daemon is told to stop
+    #[arg(long, env = "EDGELOG_STORAGE_SHUTDOWN_GRACE", default_value = "10s", value_parser = parse_duration, value_name = "TIME")]
+    pub shutdown_grace: Duration,
+}
+
+impl Config {
+    /// The node's name: as set, or the data directory's, or `node`.
+    pub fn node_name(&self) -> String {
+        let from_data = || self.data.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.node_id.clone().or_else(from_data).unwrap_or_else(|| "node".to_owned())
+    }
+
+    /// The partitions in order, each once.
+    pub fn partitions_sorted(&self) -> Vec<Partition> {
+        let mut partitions = self.partitions.clone();
+        partitions.sort_unstable();
+        partitions.dedup();
+        partitions
+    }
+}
+
+impl LoadConfig {
+    /// The bounds of each partition's queue.
+    pub fn queue_limits(&self) -> QueueLimits {
+        QueueLimits { bytes_max: self.queue_bytes, requests_max: self.queue_requests }
+    }
+
+    /// Bytes of bodies in the process: as set, and at least one largest body, which could never be taken else.
+    pub fn body_bytes_max(&self) -> usize {
+        self.body_bytes.max(model::limits::APPEND_BODY_BYTES_MAX)
+    }
+}
+
+impl LogConfig {
+    /// The log's options.
+    pub fn log_options(&self) -> LogOptions {
+        LogOptions {
+            segment_bytes_max: self.segment_bytes,
+            segment_age_max: self.segment_age,
+            retention_bytes: self.retention_bytes,
+            retention_age: self.retention_age,
+            compress_age: self.compress_age,
+            fsync: self.fsync_policy(),
+            ..LogOptions::default()
+        }
+    }
+
+    fn fsync_policy(&self) -> FsyncPolicy {
+        match self.fsync {
+            Fsync::Always => FsyncPolicy::Always,
+            Fsync::Interval => FsyncPolicy::Interval(self.fsync_interval),
+            Fsync::Never => FsyncPolicy::Never,
+        }
+    }
+}

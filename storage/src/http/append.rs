@@ -1,0 +1,121 @@
+//! `POST /v1/storage?partition=N`: stores a batch, once for each batch id.
+//!
+//! The body is a JSON array of enriched records, or newline-delimited JSON, whose lines are checked and then stored
+//! byte for byte. `Batch-Id` (a UUID) makes a retry safe: the first answer is given again, or 409 if the content
+//! differs, which `Batch-Digest` tells (16 hexadecimal digits; without it, the digest of the body as sent). Without
+//! a `Batch-Id` each request is a batch of its own.
+//!
+//! The answer's `Durability` is `leader`: the records are synced on the partition's leader, this node. Where the
+//! operator chose not to sync before the answer, it says so: `leader; fsync=interval` or `leader; fsync=never`.
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName};
+use model::wire::{self, AppendAnswer};
+use model::{BatchDigest, BatchId, ValidBatch};
+
+use super::body::Collected;
+use super::error::ApiError;
+use super::{Shared, parameters, refuse};
+use crate::limits;
+use crate::partition::{Append, Appended, PartitionHandle};
+use crate::query::{ParameterError, parse_partition};
+
+/// Stores a batch.
+pub(super) async fn append(State(shared): State<Shared>, request: Request) -> Response {
+    match store(&shared, request).await {
+        Ok(appended) => {
+            let answer = AppendAnswer { stored: appended.record_count.into(), offset: appended.base_offset };
+            let durability = shared.app.durability.clone();
+            ([(HeaderName::from_static(wire::DURABILITY), durability)], axum::Json(answer)).into_response()
+        }
+        Err(error) => {
+            shared.app.metrics.note_rejection(error.reason());
+            error.into_response()
+        }
+    }
+}
+
+async fn store(shared: &Shared, request: Request) -> Result<Appended, ApiError> {
+    let (parts, body) = request.into_parts();
+    let target = match Target::of(shared, &parts) {
+        Ok(target) => target,
+        Err(error) => return Err(refuse(Request::from_parts(parts, body), error).await),
+    };
+    let Collected { bytes, share } = shared.budget.collect(body, shared.app.body_timeout).await?;
+    if bytes.is_empty() {
+        return Err(ApiError::BodyEmpty);
+    }
+    let digest = target.digest;
+    let check = move || {
+        // Without the client's own digest, the body as sent tells a repetition from other content.
+        let digest = digest.unwrap_or_else(|| BatchDigest::of(&bytes));
+        let batch = match target.encoding {
+            Encoding::Ndjson => ValidBatch::from_ndjson(bytes),
+            Encoding::JsonArray => ValidBatch::from_json_array(&bytes),
+        };
+        batch.map(|batch| (batch, digest))
+    };
+    let (batch, digest) = if share.num_permits() <= limits::CHECK_INLINE_BYTES_MAX {
+        check()?
+    } else {
+        tokio::task::spawn_blocking(check).await.map_err(|_panicked| crate::query::PoolError::BrokenOff)??
+    };
+    let id = target.id.unwrap_or_else(|| BatchId::from_bytes(uuid::Uuid::now_v7().into_bytes()));
+    let append = Append { batch, id, digest, id_is_new: target.id.is_none(), budget: Some(share) };
+    Ok(target.partition.append(append).await?)
+}
+
+/// What a request's head says.
+struct Target<'a> {
+    partition: &'a PartitionHandle,
+    encoding: Encoding,
+    id: Option<BatchId>,
+    digest: Option<BatchDigest>,
+}
+
+#[derive(Clone, Copy)]
+enum Encoding {
+    JsonArray,
+    Ndjson,
+}
+
+impl<'a> Target<'a> {
+    fn of(shared: &'a Shared, parts: &Parts) -> Result<Self, ApiError> {
+        let [partition] = parameters::take(&parts.uri, ["partition"])?;
+        let partition = partition.ok_or_else(|| ParameterError::new("partition", "partition is needed"))?;
+        let partition = parse_partition(&partition)?;
+        let Some(handle) = shared.app.partition(partition) else {
+            return Err(ApiError::PartitionElsewhere { partition, held: shared.app.held() });
+        };
+        Ok(Self {
+            partition: handle,
+            encoding: encoding(&parts.headers)?,
+            id: header(&parts.headers, wire::BATCH_ID)?,
+            digest: header(&parts.headers, wire::BATCH_DIGEST)?,
+        })
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if parameters::media_range_is(content_type, wire::NDJSON) {
+        Ok(Encoding::Ndjson)
+    } else if parameters::media_range_is(content_type, wire::JSON) {
+        Ok(Encoding::JsonArray)
+    } else {
+        Err(ApiError::MediaType)
+    }
+}
+
+/// The value of a header that may be absent.
+fn header<T: std::str::FromStr<Err = model::ids::InvalidId>>(
+    headers: &HeaderMap,
+    name: &'static str,
+) -> Result<Option<T>, ApiError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    text.parse().map(Some).map_err(|error: model::ids::InvalidId| ApiError::Header { name, detail: error.to_string() })
+}

@@ -1,0 +1,154 @@
+//! Every way a request can fail, and the one place that says which status that is.
+//!
+//! Answers are problem JSON (RFC 9457).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use model::limits::APPEND_BODY_BYTES_MAX;
+use model::problem::{self, Problem};
+use model::{BatchError, Partition};
+
+use crate::partition::AppendError;
+use crate::query::{ParameterError, PoolError};
+
+/// Why a request is not answered as it wishes.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("there is nothing at {path}")]
+    UnknownPath { path: String },
+    #[error("{path} does not take {method}")]
+    MethodNotAllowed { path: String, method: String, allow: &'static str },
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    #[error("{detail}")]
+    Header { name: &'static str, detail: String },
+    #[error("partition {partition} is not held by this node, which holds {held}")]
+    PartitionElsewhere { partition: Partition, held: String },
+    #[error("partition {partition} is not held by this node, which holds {held}")]
+    PartitionUnknown { partition: Partition, held: String },
+    #[error("the body is neither application/json nor application/x-ndjson")]
+    MediaType,
+    #[error("the body is larger than {APPEND_BODY_BYTES_MAX} bytes")]
+    BodyTooLarge,
+    #[error("the body did not arrive in time")]
+    BodyTimeout,
+    #[error("the body broke off: {reason}")]
+    BodyBrokeOff { reason: Arc<str> },
+    #[error("the body is empty")]
+    BodyEmpty,
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error("as many bytes as this node takes at once are being received already")]
+    BodyBudget,
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    #[error("the node is not ready: {}", .reasons.join("; "))]
+    NotReady { reasons: Vec<String> },
+}
+
+impl ApiError {
+    /// The status of each error.
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownPath { .. } | Self::PartitionUnknown { .. } => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Parameter(_) | Self::Header { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyBrokeOff { .. } | Self::BodyEmpty | Self::Batch(_) => StatusCode::BAD_REQUEST,
+            Self::PartitionElsewhere { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyBudget => StatusCode::TOO_MANY_REQUESTS,
+            Self::Append(error) => match error {
+                AppendError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+                AppendError::Conflict => StatusCode::CONFLICT,
+                AppendError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+                AppendError::Stopped { .. } | AppendError::Failed { .. } | AppendError::Closing => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+            },
+            Self::Pool(PoolError::Busy { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Pool(PoolError::BrokenOff) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// When the same request may succeed, where waiting helps.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Append(AppendError::QueueFull { retry_after }) | Self::Pool(PoolError::Busy { retry_after }) => {
+                Some(*retry_after)
+            }
+            Self::BodyBudget | Self::Append(AppendError::Failed { .. } | AppendError::Closing) => {
+                Some(Duration::from_secs(1))
+            }
+            // Somebody has to make room, or to restart the node.
+            Self::Append(AppendError::DiskFull | AppendError::Stopped { .. }) => Some(Duration::from_secs(10)),
+            _ => None,
+        }
+    }
+
+    /// A short name for metrics, one of a fixed set.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownPath { .. } => "unknown_path",
+            Self::MethodNotAllowed { .. } => "method",
+            Self::Parameter(_) => "parameter",
+            Self::Header { .. } => "header",
+            Self::PartitionElsewhere { .. } | Self::PartitionUnknown { .. } => "partition_not_here",
+            Self::MediaType => "media_type",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyBrokeOff { .. } => "body_broke_off",
+            Self::BodyEmpty => "body_empty",
+            Self::Batch(_) => "invalid_batch",
+            Self::BodyBudget => "body_budget",
+            Self::Append(error) => match error {
+                AppendError::QueueFull { .. } => "queue_full",
+                AppendError::Conflict => "conflict",
+                AppendError::DiskFull => "disk_full",
+                AppendError::Stopped { .. } => "stopped",
+                AppendError::Failed { .. } => "failed",
+                AppendError::Closing => "closing",
+            },
+            Self::Pool(PoolError::Busy { .. }) => "busy",
+            Self::Pool(PoolError::BrokenOff) => "broken_off",
+            Self::NotReady { .. } => "not_ready",
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        if let Self::Batch(error) = self {
+            return error.problem();
+        }
+        let problem = Problem::new(self.status().as_u16(), self.to_string());
+        match self {
+            Self::Parameter(error) => problem.in_field(&error.name),
+            Self::Header { name, .. } => problem.in_field(*name),
+            Self::PartitionElsewhere { .. } | Self::PartitionUnknown { .. } => problem.in_field("partition"),
+            _ => problem,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let content_type = HeaderValue::from_static(problem::CONTENT_TYPE);
+        let mut response = (status, [(CONTENT_TYPE, content_type)], problem.to_json()).into_response();
+        if let Some(retry_after) = self.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+        }
+        if let Self::MethodNotAllowed { allow, .. } = self {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}

@@ -1,0 +1,40 @@
+//! `GET /healthz`: the process serves. `GET /readyz`: every partition takes writes and is whole.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::Shared;
+use super::error::ApiError;
+
+/// What a healthy node says.
+#[derive(Serialize)]
+pub(super) struct Health {
+    status: &'static str,
+    version: &'static str,
+}
+
+impl Health {
+    const OK: Self = Self { status: "ok", version: env!("CARGO_PKG_VERSION") };
+}
+
+/// Says that the process serves.
+pub(super) async fn live() -> Json<Health> {
+    Json(Health::OK)
+}
+
+/// Says whether every partition takes writes and is whole; names those that do not or are not.
+pub(super) async fn ready(State(shared): State<Shared>) -> Result<Json<Health>, ApiError> {
+    let mut reasons = Vec::new();
+    for held in &shared.app.partitions {
+        let partition = held.partition();
+        if let Some(reason) = held.stopped() {
+            reasons.push(format!("partition {partition} takes no writes: {reason}"));
+        }
+        let damage = held.reader().status().damage;
+        if let Some(first) = damage.first() {
+            reasons.push(format!("partition {partition} has {} damaged places, first: {first}", damage.len()));
+        }
+    }
+    if reasons.is_empty() { Ok(Json(Health::OK)) } else { Err(ApiError::NotReady { reasons }) }
+}

@@ -1,0 +1,31 @@
+//! `GET /metrics`: what is counted, for Prometheus.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+
+use super::Shared;
+use crate::metrics::{self, PartitionReading};
+use crate::partition::PartitionHandle;
+
+/// Shows all metrics.
+pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
+    let readings = shared.app.partitions.iter().map(|held| (held.partition(), reading(held)));
+    let text = shared.app.metrics.encode(readings);
+    ([(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response()
+}
+
+fn reading(held: &PartitionHandle) -> PartitionReading {
+    let depth = held.queue_depth();
+    let status = held.reader().status();
+    PartitionReading {
+        queue_bytes: depth.bytes as u64,
+        queue_requests: depth.requests as u64,
+        disk_bytes: status.disk_bytes,
+        segments: status.segments as u64,
+        damaged_segments: status.damaged_segments as u64,
+        high_watermark: held.reader().high_watermark().get(),
+        stopped: held.stopped().is_some(),
+    }
+}

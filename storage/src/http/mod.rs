@@ -1,0 +1,109 @@
+//! The daemon's HTTP interface: one file a route, one mapping from errors to statuses, one accept loop.
+//!
+//! Handlers translate and delegate: appends go to [`crate::partition`], everything that reads to [`crate::query`].
+//! They must not touch the log themselves, nor decide what is durable.
+
+mod append;
+mod body;
+mod cluster;
+mod error;
+mod health;
+mod metrics;
+mod parameters;
+mod peer_stream;
+mod read;
+mod search;
+mod server;
+mod services;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::{get, post};
+use http::HeaderValue;
+use model::Partition;
+
+pub use server::{Server, ServerOptions};
+
+use crate::metrics::Metrics;
+use crate::partition::PartitionHandle;
+use crate::query::Queries;
+use body::BodyBudget;
+use error::ApiError;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct App {
+    /// The node's name.
+    pub node: String,
+    /// The partitions this node holds, in order.
+    pub partitions: Vec<PartitionHandle>,
+    /// Reads and searches over them.
+    pub queries: Queries,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The `Durability` header of answers to appends.
+    pub durability: HeaderValue,
+    /// Time for a request's whole body.
+    pub body_timeout: Duration,
+    /// Bytes of bodies in the process.
+    pub body_bytes_max: usize,
+}
+
+/// The routes' state: the app, and what only the routes need.
+#[derive(Clone, Debug)]
+struct Shared {
+    app: Arc<App>,
+    budget: BodyBudget,
+}
+
+/// The daemon's routes.
+pub fn router(app: Arc<App>) -> Router {
+    let budget = BodyBudget::new(app.body_bytes_max);
+    let get_only = |request| method_not_allowed(request, "GET, HEAD");
+    Router::new()
+        .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
+        .route("/v1/read", get(read::read).fallback(get_only))
+        .route("/v1/search", get(search::search).fallback(get_only))
+        .route("/v1/services", get(services::services).fallback(get_only))
+        .route("/v1/cluster", get(cluster::cluster).fallback(get_only))
+        .route("/metrics", get(metrics::metrics).fallback(get_only))
+        .route("/healthz", get(health::live).fallback(get_only))
+        .route("/readyz", get(health::ready).fallback(get_only))
+        .fallback(unknown_path)
+        .with_state(Shared { app, budget })
+}
+
+impl App {
+    /// The partition of this number, if this node holds it.
+    fn partition(&self, partition: Partition) -> Option<&PartitionHandle> {
+        let place = self.partitions.binary_search_by_key(&partition, PartitionHandle::partition).ok()?;
+        self.partitions.get(place)
+    }
+
+    /// The partitions this node holds, in words.
+    fn held(&self) -> String {
+        let numbers: Vec<String> = self.partitions.iter().map(|held| held.partition().to_string()).collect();
+        if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
+    }
+}
+
+async fn unknown_path(request: Request) -> ApiError {
+    let path = request.uri().path().to_owned();
+    refuse(request, ApiError::UnknownPath { path }).await
+}
+
+async fn method_not_allowed(request: Request, allow: &'static str) -> ApiError {
+    let (path, method) = (request.uri().path().to_owned(), request.method().to_string());
+    refuse(request, ApiError::MethodNotAllowed { path, method, allow }).await
+}
+
+/// Refuses a request whose body is not wanted, in a way that its client gets to read.
+async fn refuse(request: Request, error: ApiError) -> ApiError {
+    if !body::is_held_back(request.headers()) {
+        body::discard(request.into_body()).await;
+    }
+    error
+}

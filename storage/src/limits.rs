@@ -1,0 +1,70 @@
+//! The daemon's own bounds, each with its reason. What clients must agree on is in [`model::limits`].
+
+use std::time::Duration;
+
+/// Bytes of a request's head (request line and headers). Our longest are a search's parameters; 64 KiB leaves room
+/// for a needle of many escaped bytes, and is what an idle connection can make us hold.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Headers of one request.
+pub const REQUEST_HEADERS_MAX: usize = 64;
+
+/// Bytes that one read from a socket may take. A batch of 1,000 records is some 250 KB: it should arrive in few
+/// reads, each of which costs a system call and a wake-up.
+pub const READ_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a refused request's body that are read and thrown away before the answer, so that a client which sends
+/// everything before it looks for an answer gets one, not a reset. Above the 100 MB of the largest sane mistake.
+pub const DISCARD_BYTES_MAX: u64 = 128 << 20;
+
+/// How long a refused body is read and thrown away.
+pub const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a request waits for room in the byte budget before it is told to come back. Waiting is back-pressure
+/// that costs nothing; a client should still hear from us before its own time-out.
+pub const BODY_BUDGET_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The first allocation for a body whose length is not announced; it doubles from there.
+pub const BODY_BYTES_UNANNOUNCED: usize = 64 << 10;
+
+/// Bodies above this are checked on a blocking thread: at 1.7 GB/s a smaller one keeps an async worker for less than
+/// a millisecond, which is cheaper than handing it over.
+pub const CHECK_INLINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that one group commit appends. More would only make the first waiter wait longer for the sync of the rest.
+pub const ROUND_BYTES_MAX: usize = 8 << 20;
+
+/// Batch ids of each partition that are kept in memory: at 1,000 batches a second what the last quarter of a minute
+/// wrote, where nearly all retries fall. Older ids are looked up in the log's id lists.
+pub const HOT_BATCH_IDS_MAX: usize = 16_384;
+
+/// The longest that a client is told to stay away.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// How long a query waits for a free thread before it is told to come back.
+pub const QUERY_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// How long one query may scan. It then answers with what it found, and says so.
+pub const QUERY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Values of `service` in one search: each is compared with every record's.
+pub const QUERY_SERVICES_MAX: usize = 64;
+
+/// Bytes of a search's `contains`.
+pub const QUERY_CONTAINS_BYTES_MAX: usize = 4096;
+
+/// Bytes of finished answers that wait for slow readers, in the whole process.
+pub const ANSWER_BYTES_WAITING_MAX: usize = 2 * model::limits::QUERY_ANSWER_BYTES_MAX;
+
+/// Bytes that `GET /v1/read` fetches at a time, where batches are smaller than that.
+pub const READ_CHUNK_BYTES: usize = 256 << 10;
+
+/// How long a peer may leave our answer unread before its connection is closed: it holds the answer's memory.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Counts of services that one partition keeps, each for one segment. 50,000 with names of 30 bytes are 5 MB.
+pub const SERVICE_COUNTS_MAX: usize = 50_000;
+
+/// How often a partition's log is maintained: rolled by age, retained, compressed. An age is told in hours; a second
+/// is exact enough and costs nothing.
+pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,57 @@
+//! A partition's log: plain JSONL segments, a batch index beside each, made durable and recovered.
+//!
+//! The ladder, each knowing only what is below it: `partition_log → segment_writer, reader → segment → batch_index,
+//! segment_data → format, disk`. `open`, `recovery` and `rebuild` turn files into segments; `docs/data-format.md` has
+//! every byte.
+//!
+//! Invariants: `high watermark ≤ flushed ≤ written`; a batch is whole or absent; an offset, once published, always
+//! names the same bytes; files derived from others may be deleted at any time. Synchronous: must not know of an async
+//! runtime, of HTTP or of a clock (times are passed in).
+
+mod limits;
+
+mod codec;
+mod disk;
+mod error;
+mod format;
+mod layout;
+mod options;
+
+mod batch_index;
+mod frames;
+mod id_list;
+mod segment;
+mod segment_data;
+mod segment_writer;
+
+mod open;
+mod rebuild;
+mod recovery;
+
+mod batches;
+mod reader;
+mod shared;
+mod stored_batch;
+
+mod compression;
+mod known_batches;
+mod maintenance;
+mod partition_log;
+mod reserve;
+mod snapshot;
+
+#[cfg(test)]
+mod tests;
+
+pub use batches::Batches;
+pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode, RealDisk};
+pub use error::{Damage, DamageKind, LogError};
+pub use known_batches::KnownBatch;
+pub use layout::{partition_dir, partition_of_dir};
+pub use maintenance::MaintenanceReport;
+pub use options::{FsyncPolicy, LogOptions};
+pub use partition_log::{PartitionLog, RecoveryReport};
+pub use reader::{LogReader, PartitionStatus, SegmentStatus};
+pub use segment_writer::NewBatch;
+pub use snapshot::{LogSnapshot, Verification};
+pub use stored_batch::{Lines, StoredBatch};

@@ -1,0 +1,186 @@
+//! Reading a log while it is written: lookups, iterators and the state of things.
+//!
+//! Invariant: nothing at or above the high watermark is read, and the writer is never waited for.
+
+use std::sync::Arc;
+
+use model::{Offset, Partition};
+
+use super::batches::{Batches, Direction};
+use super::error::{Damage, LogError};
+use super::segment::Segment;
+use super::shared::{SegmentList, Shared};
+
+/// Reads a log. Cheap to clone; any number may read at once.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+}
+
+/// The state of a partition's log.
+#[derive(Clone, Debug)]
+pub struct PartitionStatus {
+    /// The partition.
+    pub partition: Partition,
+    /// The first record that is still there.
+    pub first_offset: Offset,
+    /// The end of what was written.
+    pub written_end: Offset,
+    /// The end of what is on this disk for good.
+    pub flushed_end: Offset,
+    /// The end of what may be read.
+    pub high_watermark: Offset,
+    /// The segments, oldest first.
+    pub segments: Vec<SegmentStatus>,
+    /// Segments that are missing between others.
+    pub missing: Vec<Damage>,
+    /// Why the log takes no more writes, if it does not.
+    pub stopped: Option<Arc<str>>,
+}
+
+/// The state of one segment.
+#[derive(Clone, Debug)]
+pub struct SegmentStatus {
+    /// Its base offset, and so its name.
+    pub base_offset: Offset,
+    /// The offset after its last record.
+    pub end_offset: Offset,
+    /// Its batches.
+    pub batch_count: u32,
+    /// Bytes of records, before compression.
+    pub data_bytes: u64,
+    /// Bytes that the records take on the disk.
+    pub stored_bytes: u64,
+    /// Bytes of the batch index.
+    pub index_bytes: u64,
+    /// The earliest record's timestamp, Unix milliseconds; `None` without records.
+    pub timestamp_min_ms: Option<u64>,
+    /// The latest record's timestamp, Unix milliseconds; `None` without records.
+    pub timestamp_max_ms: Option<u64>,
+    /// Whether it never changes again.
+    pub sealed: bool,
+    /// Whether its records are compressed.
+    pub compressed: bool,
+    /// Places of damage that were seen so far, up to a bound.
+    pub damage: Vec<Damage>,
+    /// How many places of damage were seen so far.
+    pub damage_count: u64,
+}
+
+impl LogReader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> Partition {
+        self.shared.partition
+    }
+
+    /// The first record that is still there; the high watermark when there is none.
+    pub fn first_offset(&self) -> Offset {
+        let high_watermark = self.high_watermark();
+        self.shared.segments().first().map_or(high_watermark, |first| first.base_offset.min(high_watermark))
+    }
+
+    /// The end of what may be read.
+    pub fn high_watermark(&self) -> Offset {
+        self.shared.high_watermark()
+    }
+
+    /// The batches from the one that holds `offset` on, oldest first, up to what is the high watermark now. What was
+    /// deleted by retention is passed over; damage is an item, and the batches after it follow.
+    pub fn batches_from(&self, offset: Offset) -> Batches {
+        Batches::new(self.clone(), Direction::Forward, offset, self.high_watermark())
+    }
+
+    /// The batches that begin before `offset`, newest first.
+    pub fn batches_before(&self, offset: Offset) -> Batches {
+        Batches::new(
+            self.clone(),
+            Direction::Backward,
+            self.first_offset(),
+            offset.min(self.high_watermark()),
+        )
+    }
+
+    /// An offset before which every record is older than `timestamp_ms`: where a reader of later records may begin.
+    /// The high watermark when all are older.
+    ///
+    /// # Errors
+    /// When an index cannot be read.
+    pub fn offset_at_time(&self, timestamp_ms: u64) -> Result<Offset, LogError> {
+        let high_watermark = self.high_watermark();
+        for segment in self.shared.segments().iter() {
+            if segment.summary().timestamp_max_ms < timestamp_ms {
+                continue;
+            }
+            let mut found = None;
+            segment.scan_headers(|_, header| {
+                if let Ok(header) = header
+                    && header.timestamp_max_ms >= timestamp_ms
+                    && header.record_count > 0
+                {
+                    found.get_or_insert(header.base_offset);
+                }
+            })?;
+            if let Some(offset) = found {
+                return Ok(offset.min(high_watermark));
+            }
+        }
+        Ok(high_watermark)
+    }
+
+    /// The state of things. Asks the file system for each segment's size.
+    pub fn status(&self) -> PartitionStatus {
+        PartitionStatus {
+            partition: self.shared.partition,
+            first_offset: self.first_offset(),
+            written_end: self.shared.written_end(),
+            flushed_end: self.shared.flushed_end(),
+            high_watermark: self.high_watermark(),
+            segments: self.shared.segments().iter().map(|segment| SegmentStatus::of(segment)).collect(),
+            missing: self.shared.missing.clone(),
+            stopped: self.shared.stopped(),
+        }
+    }
+
+    pub(super) fn segments(&self) -> SegmentList {
+        self.shared.segments()
+    }
+}
+
+impl PartitionStatus {
+    /// How many places of damage are known.
+    pub fn damage_count(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.damage_count).sum::<u64>() + self.missing.len() as u64
+    }
+
+    /// The places of damage that are listed.
+    pub fn damage(&self) -> impl Iterator<Item = &Damage> {
+        self.missing.iter().chain(self.segments.iter().flat_map(|segment| &segment.damage))
+    }
+}
+
+impl SegmentStatus {
+    pub(super) fn of(segment: &Segment) -> Self {
+        let summary = segment.summary();
+        let damage = segment.damage();
+        let has_records = summary.end_offset > segment.base_offset;
+        Self {
+            base_offset: segment.base_offset,
+            end_offset: summary.end_offset,
+            batch_count: summary.batch_count,
+            data_bytes: summary.data_bytes,
+            // A size that cannot be had is no reason to say nothing of the rest.
+            stored_bytes: segment.data.stored_bytes().unwrap_or_default(),
+            index_bytes: segment.index.length().unwrap_or_default(),
+            timestamp_min_ms: has_records.then_some(summary.timestamp_min_ms),
+            timestamp_max_ms: has_records.then_some(summary.timestamp_max_ms),
+            sealed: summary.sealed,
+            compressed: segment.data.is_compressed(),
+            damage: damage.listed,
+            damage_count: damage.count,
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! What a crash left of the last segment: where its whole batches end, and what in front of that is damaged.
+//!
+//! A crash loses any part of what was not synced, in any order, but it never alters what was. Each header says how
+//! many batches were flushed before it was written. Below the highest such count nothing can be torn: a mismatch
+//! there is damage, and is kept. From there on it is a torn tail if nothing whole follows, or if the bytes never
+//! reached the disk: those read as zeros or lie beyond the file's end, and JSON holds no zero byte.
+//!
+//! A disk that lied about its syncs, or a hand that cut the file, can also leave flushed batches at the very end
+//! without bytes. There is nothing of them to keep: they are cut like a torn tail, and counted as lost.
+//!
+//! Invariant: nothing is written here, and no bytes that were flushed are cut.
+
+use std::collections::HashMap;
+use std::io;
+
+use model::{BatchId, Offset};
+
+use super::batch_index::BatchIndex;
+use super::disk::{self, DiskFile};
+use super::error::{Damage, DamageKind};
+use super::format::{BatchHeader, Undecodable};
+use super::limits;
+use super::segment::Summary;
+
+/// The last segment as it is to be continued.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    /// The batches to keep.
+    pub(super) summary: Summary,
+    /// Their places, by id.
+    pub(super) batch_by_id: HashMap<BatchId, u32>,
+    /// What of them is damaged.
+    pub(super) damage: Vec<Damage>,
+    /// Records of flushed batches at the end of which the bytes are gone.
+    pub(super) lost_records: u64,
+    /// Bytes of the data file that are cut before the next append.
+    pub(super) torn_data_bytes: u64,
+    /// Bytes of the index file that are cut before the next append.
+    pub(super) torn_index_bytes: u64,
+}
+
+/// Why a segment could not be recovered.
+#[derive(Debug)]
+pub(super) enum RecoveryError {
+    /// An entry is of a kind that this version does not know; cutting it off could lose records.
+    Unknown,
+    /// The index could not be read.
+    Io(io::Error),
+}
+
+impl From<io::Error> for RecoveryError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Where a segment ends, known from elsewhere: nothing in front of it can be torn, and its bytes need no check.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownEnd {
+    /// The first offset of what follows.
+    pub(super) offset: Offset,
+    /// The data file's length.
+    pub(super) data_bytes: u64,
+}
+
+/// Finds the longest prefix of batches to keep. Without `data` there are no bytes to check.
+pub(super) fn recover(
+    base_offset: Offset,
+    index: &BatchIndex,
+    data: Option<&dyn DiskFile>,
+    known_end: Option<KnownEnd>,
+) -> Result<Recovered, RecoveryError> {
+    let index_bytes = index.length()?;
+    let data_bytes = data.map_or(Ok(0), |data| data.length())?;
+    let checker = data.filter(|_| known_end.is_none()).map(DataChecker::new);
+    let mut survey = Survey::new(base_offset, checker);
+    index.scan(slot_count(index_bytes), |batch, header| survey.add(batch, header))?;
+    if survey.found_unknown {
+        return Err(RecoveryError::Unknown);
+    }
+    let kept = match known_end {
+        Some(end) => survey.all_batches(Place { offset: end.offset, position: end.data_bytes }),
+        None => survey.kept_batches(),
+    };
+    let lost_records = survey.records_between(kept, survey.flushed_batches);
+    let damage = survey.damage(kept);
+    let (summary, batch_by_id) = summarize(base_offset, index, &survey, kept)?;
+    Ok(Recovered {
+        torn_data_bytes: data_bytes.saturating_sub(summary.data_bytes),
+        torn_index_bytes: index_bytes.saturating_sub(BatchIndex::bytes_of(kept)),
+        summary,
+        batch_by_id,
+        damage,
+        lost_records,
+    })
+}
+
+/// The entries that an index file of this length has room for.
+pub(super) fn slot_count(index_bytes: u64) -> u32 {
+    u32::try_from((index_bytes / BatchIndex::bytes_of(0)).saturating_sub(1)).unwrap_or(u32::MAX)
+}
+
+/// A border between two batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    offset: Offset,
+    position: u64,
+}
+
+/// What became of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Whole,
+    /// The header was never written.
+    AbsentHeader,
+    /// The bytes were never written, or not all.
+    TornBytes,
+    /// The header is there, and is not what was written.
+    WrongHeader,
+    /// The bytes are there, and are not what was written.
+    WrongBytes,
+    /// The system does not give the bytes. Nothing can be said of them, and so nothing may be cut.
+    Unreadable,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    state: State,
+    from: Place,
+    /// Not known for a header that is wrong until the next that is right.
+    to: Option<Place>,
+}
+
+impl Slot {
+    fn may_be_whole(&self) -> bool {
+        matches!(self.state, State::Whole | State::Unreadable)
+    }
+
+    fn is_torn(&self) -> bool {
+        matches!(self.state, State::AbsentHeader | State::TornBytes)
+    }
+}
+
+/// The slots of an index, in order.
+struct Survey<'a> {
+    slots: Vec<Slot>,
+    /// Where the next batch should begin.
+    next: Place,
+    /// Whether the header before was right, so that `next` is exact.
+    is_next_exact: bool,
+    /// The highest count of flushed batches that any header names.
+    flushed_batches: u32,
+    found_unknown: bool,
+    checker: Option<DataChecker<'a>>,
+}
+
+impl<'a> Survey<'a> {
+    fn new(base_offset: Offset, checker: Option<DataChecker<'a>>) -> Self {
+        Self {
+            slots: Vec::new(),
+            next: Place { offset: base_offset, position: 0 },
+            is_next_exact: true,
+            flushed_batches: 0,
+            found_unknown: false,
+            checker,
+        }
+    }
+
+    fn add(&mut self, batch: u32, header: Result<BatchHeader, Undecodable>) {
+        match header {
+            Ok(header) if self.continues(batch, &header) => self.add_right_header(&header),
+            Err(Undecodable::Absent) => self.add_bad_header(State::AbsentHeader),
+            Err(Undecodable::Unknown) => self.found_unknown = true,
+            Ok(_) | Err(Undecodable::Checksum) => self.add_bad_header(State::WrongHeader),
+        }
+    }
+
+    /// Whether a header can stand here: an old or misplaced one has a right checksum too.
+    fn continues(&self, batch: u32, header: &BatchHeader) -> bool {
+        let begins = Place { offset: header.base_offset, position: header.position };
+        let follows = if self.is_next_exact {
+            begins == self.next
+        } else {
+            begins.offset >= self.next.offset && begins.position >= self.next.position
+        };
+        follows && header.flushed_batches <= batch
+    }
+
+    fn add_right_header(&mut self, header: &BatchHeader) {
+        let from = Place { offset: header.base_offset, position: header.position };
+        let to = Place { offset: header.end_offset(), position: header.end_position() };
+        self.resolve_bad_headers(from);
+        let state = self.checker.as_mut().map_or(State::Whole, |checker| checker.check(header));
+        self.slots.push(Slot { state, from, to: Some(to) });
+        self.flushed_batches = self.flushed_batches.max(header.flushed_batches);
+        self.next = to;
+        self.is_next_exact = true;
+    }
+
+    fn add_bad_header(&mut self, state: State) {
+        self.slots.push(Slot { state, from: self.next, to: None });
+        self.is_next_exact = false;
+    }
+
+    /// Now it is known where the wrong headers' batches ended.
+    fn resolve_bad_headers(&mut self, to: Place) {
+        for slot in self.slots.iter_mut().rev().take_while(|slot| slot.to.is_none()) {
+            slot.to = Some(to);
+        }
+    }
+
+    /// All batches, when nothing can be torn. Wrong entries at the very end that would be batches of nothing are none:
+    /// what is left of a seal.
+    fn all_batches(&mut self, end: Place) -> u32 {
+        self.resolve_bad_headers(end);
+        let of_nothing = |slot: &&Slot| slot.from.offset >= end.offset && slot.state != State::Whole;
+        (self.slots.len() - self.slots.iter().rev().take_while(of_nothing).count()) as u32
+    }
+
+    /// How many batches to keep after a crash.
+    fn kept_batches(&self) -> u32 {
+        let flushed = self.flushed_batches as usize;
+        let (sure, unsure) = self.slots.split_at_checked(flushed).unwrap_or((&self.slots, &[]));
+        let before_torn = unsure.iter().take_while(|slot| !slot.is_torn());
+        let whole_after = before_torn.enumerate().filter(|(_, slot)| slot.may_be_whole()).last();
+        if let Some((place, _)) = whole_after {
+            return (flushed + place + 1) as u32;
+        }
+        if unsure.iter().any(Slot::may_be_whole) {
+            return flushed as u32;
+        }
+        (sure.len() - sure.iter().rev().take_while(|slot| slot.is_torn()).count()) as u32
+    }
+
+    /// The records of the batches from one place to another.
+    fn records_between(&self, from: u32, to: u32) -> u64 {
+        let end_of = |count: u32| count.checked_sub(1).and_then(|last| self.slots.get(last as usize)?.to);
+        let first = self.slots.first().map(|slot| slot.from);
+        match (end_of(from).or(first), end_of(to)) {
+            (Some(from), Some(to)) => to.offset.since(from.offset),
+            _ => 0,
+        }
+    }
+
+    fn damage(&self, kept: u32) -> Vec<Damage> {
+        let segment = self.slots.first().map_or(self.next.offset, |slot| slot.from.offset);
+        let mut found: Vec<Damage> = Vec::new();
+        for slot in self.slots.iter().take(kept as usize) {
+            let kind = match slot.state {
+                State::Whole => continue,
+                State::WrongBytes | State::Unreadable => DamageKind::Bytes,
+                State::WrongHeader | State::AbsentHeader => DamageKind::Header,
+                State::TornBytes => DamageKind::MissingBytes,
+            };
+            let to = slot.to.unwrap_or(self.next);
+            let damage = Damage {
+                segment,
+                position: slot.from.position,
+                first_offset: slot.from.offset,
+                end_offset: to.offset,
+                kind,
+            };
+            // Wrong headers one after another are one place: where each batch began is not known.
+            if found.last() != Some(&damage) {
+                found.push(damage);
+            }
+        }
+        found
+    }
+}
+
+/// Sums up the headers to keep, and collects their ids.
+fn summarize(
+    base_offset: Offset,
+    index: &BatchIndex,
+    survey: &Survey<'_>,
+    kept: u32,
+) -> Result<(Summary, HashMap<BatchId, u32>), RecoveryError> {
+    let mut summary = Summary::empty(base_offset);
+    let mut batch_by_id = HashMap::new();
+    let mut slots = survey.slots.iter();
+    index.scan(kept, |batch, header| {
+        let is_right = slots.next().is_some_and(|slot| slot.state != State::WrongHeader);
+        if let Ok(header) = header
+            && is_right
+        {
+            summary.add(&header);
+            if let Some(id) = header.id {
+                batch_by_id.insert(id, batch);
+            }
+        }
+    })?;
+    summary.batch_count = kept;
+    if let Some(end) = kept.checked_sub(1).and_then(|last| survey.slots.get(last as usize)?.to) {
+        summary.end_offset = end.offset;
+        summary.data_bytes = end.position;
+    }
+    Ok((summary, batch_by_id))
+}
+
+/// Checks batches' bytes against their checksums, reading the file from front to back.
+struct DataChecker<'a> {
+    file: &'a dyn DiskFile,
+    buffer: Vec<u8>,
+    /// Where the buffer's bytes are from, and how many they are.
+    start: u64,
+    filled: usize,
+}
+
+impl<'a> DataChecker<'a> {
+    fn new(file: &'a dyn DiskFile) -> Self {
+        Self { file, buffer: vec![0; limits::SCAN_BUFFER_BYTES], start: 0, filled: 0 }
+    }
+
+    fn check(&mut self, header: &BatchHeader) -> State {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut has_zero = false;
+        match self.each_piece(header, |piece| hasher.update(piece)) {
+            Err(_) => return State::Unreadable,
+            Ok(false) => return State::TornBytes,
+            Ok(true) if hasher.finalize() == header.crc => return State::Whole,
+            Ok(true) => {}
+        }
+        match self.each_piece(header, |piece| has_zero |= memchr::memchr(0, piece).is_some()) {
+            Err(_) => State::Unreadable,
+            Ok(_) if has_zero => State::TornBytes,
+            Ok(_) => State::WrongBytes,
+        }
+    }
+
+    /// Hands a batch's bytes out piece by piece; false when the file ends before.
+    fn each_piece(&mut self, header: &BatchHeader, mut visit: impl FnMut(&[u8])) -> io::Result<bool> {
+        let (mut position, end) = (header.position, header.end_position());
+        while position < end {
+            if position < self.start || position >= self.start + self.filled as u64 {
+                self.refill(position, end)?;
+            }
+            let from = (position - self.start) as usize;
+            let to = self.filled.min(from.saturating_add((end - position) as usize));
+            let piece = self.buffer.get(from..to).unwrap_or_default();
+            if piece.is_empty() {
+                return Ok(false);
+            }
+            visit(piece);
+            position += piece.len() as u64;
+        }
+        Ok(true)
+    }
+
+    /// Reads on from `position`; no further than `end` where the system refuses more, so that a bad sector is only
+    /// held against the batch that it is in.
+    fn refill(&mut self, position: u64, end: u64) -> io::Result<()> {
+        self.filled = 0;
+        self.start = position;
+        self.filled = match disk::read_full(self.file, &mut self.buffer, position) {
+            Ok(filled) => filled,
+            Err(_) => {
+                let wanted = usize::try_from(end - position).unwrap_or(usize::MAX).min(self.buffer.len());
+                disk::read_full(self.file, self.buffer.get_mut(..wanted).unwrap_or_default(), position)?
+            }
+        };
+        Ok(())
+    }
+}

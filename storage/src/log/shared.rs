@@ -1,0 +1,103 @@
+//! What the one writer and the many readers of a log share.
+//!
+//! Invariants: `high watermark ≤ flushed ≤ written`, except that without syncs what is written may be published;
+//! a list of segments never changes, it is replaced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{Offset, Partition};
+use parking_lot::RwLock;
+
+use super::error::Damage;
+use super::segment::Segment;
+
+/// The segments of a log, in order of their offsets.
+pub(super) type SegmentList = Arc<Vec<Arc<Segment>>>;
+
+/// What the writer and the readers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) partition: Partition,
+    /// Held only to copy or replace the pointer.
+    segments: RwLock<SegmentList>,
+    /// Segments that were missing when the log was opened.
+    pub(super) missing: Vec<Damage>,
+    written_end: AtomicU64,
+    flushed_end: AtomicU64,
+    high_watermark: AtomicU64,
+    stopped: RwLock<Option<Arc<str>>>,
+}
+
+impl Shared {
+    /// A log of which all is flushed, and nothing published.
+    pub(super) fn new(
+        partition: Partition,
+        segments: Vec<Arc<Segment>>,
+        missing: Vec<Damage>,
+        end: Offset,
+    ) -> Self {
+        Self {
+            partition,
+            segments: RwLock::new(Arc::new(segments)),
+            missing,
+            written_end: AtomicU64::new(end.get()),
+            flushed_end: AtomicU64::new(end.get()),
+            high_watermark: AtomicU64::new(0),
+            stopped: RwLock::new(None),
+        }
+    }
+
+    pub(super) fn segments(&self) -> SegmentList {
+        Arc::clone(&self.segments.read())
+    }
+
+    /// Replaces the list by what `change` makes of it.
+    pub(super) fn change_segments(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>)) {
+        let mut list = Vec::clone(&self.segments());
+        change(&mut list);
+        *self.segments.write() = Arc::new(list);
+    }
+
+    /// Puts `segment` in the place of the one with its base offset.
+    pub(super) fn replace_segment(&self, segment: &Arc<Segment>) {
+        self.change_segments(|list| {
+            for old in list.iter_mut().filter(|old| old.base_offset == segment.base_offset) {
+                *old = Arc::clone(segment);
+            }
+        });
+    }
+
+    pub(super) fn written_end(&self) -> Offset {
+        Offset::new(self.written_end.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_written_end(&self, end: Offset) {
+        self.written_end.store(end.get(), Ordering::Release);
+    }
+
+    pub(super) fn flushed_end(&self) -> Offset {
+        Offset::new(self.flushed_end.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_flushed_end(&self, end: Offset) {
+        self.flushed_end.store(end.get(), Ordering::Release);
+    }
+
+    pub(super) fn high_watermark(&self) -> Offset {
+        Offset::new(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// What was readable once stays so.
+    pub(super) fn raise_high_watermark(&self, end: Offset) {
+        self.high_watermark.fetch_max(end.get(), Ordering::AcqRel);
+    }
+
+    pub(super) fn stopped(&self) -> Option<Arc<str>> {
+        self.stopped.read().clone()
+    }
+
+    pub(super) fn stop(&self, cause: Arc<str>) {
+        *self.stopped.write() = Some(cause);
+    }
+}

@@ -1,0 +1,158 @@
+//! The actor's loop: take all that waits, append, sync, publish, answer; maintain the log in between.
+//!
+//! Invariant: `published ≤ flushed ≤ written`, and an answer follows its batch's publication. After a failed sync
+//! nothing is written any more: the page cache may have dropped what the disk refused.
+
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use model::Offset;
+
+use super::dedup::HotBatches;
+use super::message::{AppendError, Message, Pending};
+use super::queue::Queue;
+use super::round::Round;
+use crate::limits;
+use crate::log::{LogError, PartitionLog};
+use crate::metrics::PartitionMetrics;
+
+/// The one writer of a partition's log.
+pub(super) struct Actor {
+    log: PartitionLog,
+    inbox: Receiver<Message>,
+    queue: Arc<Queue>,
+    hot: HotBatches,
+    stopped: Arc<OnceLock<Arc<str>>>,
+    metrics: PartitionMetrics,
+    maintain_at: Instant,
+}
+
+impl Actor {
+    pub(super) fn new(
+        log: PartitionLog,
+        inbox: Receiver<Message>,
+        queue: Arc<Queue>,
+        stopped: Arc<OnceLock<Arc<str>>>,
+        metrics: PartitionMetrics,
+    ) -> Self {
+        let hot = HotBatches::new(limits::HOT_BATCH_IDS_MAX, log.recent_batches(limits::HOT_BATCH_IDS_MAX));
+        let maintain_at = Instant::now() + limits::MAINTENANCE_INTERVAL;
+        Self { log, inbox, queue, hot, stopped, metrics, maintain_at }
+    }
+
+    /// Works until it is told to close, then closes the log.
+    pub(super) fn run(mut self) -> Result<(), LogError> {
+        let mut round = Round::default();
+        loop {
+            let wait = self.maintain_at.saturating_duration_since(Instant::now());
+            let first = self.inbox.recv_timeout(wait);
+            let flow = match first {
+                Ok(Message::Append(pending)) => self.commit_all_waiting(*pending, &mut round),
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
+                Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
+            };
+            if flow.is_break() {
+                return self.log.close();
+            }
+            if Instant::now() >= self.maintain_at {
+                self.maintain();
+            }
+        }
+    }
+
+    /// Takes `first` and all that waits behind it, as far as one round goes, and commits them together.
+    fn commit_all_waiting(&mut self, first: Pending, round: &mut Round) -> ControlFlow<()> {
+        let now_ms = unix_now_ms();
+        let mut flow = ControlFlow::Continue(());
+        let mut next = Some(first);
+        while let Some(pending) = next.take() {
+            round.add(pending, now_ms, |id| match self.hot.get(id) {
+                Some(known) => Ok(Some(*known)),
+                None => self.log.find_batch(id).map_err(|error| refusal(&error)),
+            });
+            if round.new_bytes() >= limits::ROUND_BYTES_MAX {
+                break;
+            }
+            match self.inbox.try_recv() {
+                Ok(Message::Append(pending)) => next = Some(*pending),
+                Ok(Message::Close) => flow = ControlFlow::Break(()),
+                // Empty, or nobody can send any more: the round is what it is.
+                Err(_) => {}
+            }
+        }
+        self.commit(round);
+        flow
+    }
+
+    /// Writes, syncs and publishes a round, then answers it.
+    fn commit(&mut self, round: &mut Round) {
+        if round.is_empty() {
+            return;
+        }
+        if round.new_batches().is_empty() {
+            return round.answer(Ok(Vec::new()));
+        }
+        let started = Instant::now();
+        let outcome = self.write(round);
+        match &outcome {
+            Ok(offsets) => {
+                for known in round.stored(offsets) {
+                    self.metrics.note_stored(known.record_count);
+                    self.hot.insert(known);
+                }
+                self.metrics.note_round(round.new_batches().len(), round.new_bytes());
+                self.queue.note_drained(round.new_bytes(), started.elapsed());
+            }
+            Err(AppendError::Stopped { reason }) => self.note_stopped(reason),
+            Err(_) => {}
+        }
+        round.answer(outcome);
+    }
+
+    /// Appends a round's new batches and makes them durable and readable.
+    fn write(&mut self, round: &Round) -> Result<Vec<Offset>, AppendError> {
+        let offsets = self.log.append(round.new_batches()).map_err(|error| refusal(&error))?;
+        let sync_started = Instant::now();
+        let flushed_end = self.log.sync().map_err(|error| refusal(&error))?;
+        self.metrics.note_sync(sync_started.elapsed());
+        // One copy for now: what is flushed here is committed.
+        self.log.publish(flushed_end);
+        Ok(offsets)
+    }
+
+    /// Rolls, retains and compresses what is due.
+    fn maintain(&mut self) {
+        self.maintain_at = Instant::now() + limits::MAINTENANCE_INTERVAL;
+        match self.log.maintain(unix_now_ms()) {
+            Ok(_report) => {}
+            Err(error) => match refusal(&error) {
+                AppendError::Stopped { reason } => self.note_stopped(&reason),
+                _ => tracing::warn!(%error, "the log could not be maintained; it is tried again"),
+            },
+        }
+    }
+
+    /// Remembers why the log takes no more writes, for good.
+    fn note_stopped(&self, reason: &Arc<str>) {
+        if self.stopped.set(Arc::clone(reason)).is_ok() {
+            tracing::error!(%reason, "the partition takes no more writes until the node is restarted");
+        }
+    }
+}
+
+/// What a failure of the log means for the batches that waited for it.
+fn refusal(error: &LogError) -> AppendError {
+    match error {
+        LogError::DiskFull => AppendError::DiskFull,
+        LogError::Stopped { .. } => AppendError::Stopped { reason: Arc::from(error.to_string()) },
+        _ => AppendError::Failed { reason: Arc::from(error.to_string()) },
+    }
+}
+
+/// The wall clock, Unix milliseconds. A clock before 1970 reads as 1970.
+fn unix_now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

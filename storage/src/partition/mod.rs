@@ -1,0 +1,144 @@
+//! One actor per partition: it alone writes the partition's log, on a thread of its own.
+//!
+//! All batches that wait are appended by one write and made durable by one sync (group commit); each is answered
+//! after that, in order. An id is stored once: a repetition gets the first answer again.
+//!
+//! Invariants: a batch is answered only after what its answer promises has happened; what waits is bounded by bytes
+//! and by requests. Must not know of HTTP. Depends on [`crate::log`] alone.
+
+mod actor;
+mod dedup;
+mod message;
+mod queue;
+mod round;
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use model::Partition;
+use tokio::sync::oneshot;
+
+pub use message::{Append, AppendError, Appended};
+pub use queue::{QueueDepth, QueueLimits};
+
+use crate::log::{LogError, LogReader, PartitionLog};
+use crate::metrics::PartitionMetrics;
+use actor::Actor;
+use message::{Message, Pending};
+use queue::{Queue, Refusal};
+
+/// The way to a partition: appends go through its actor, reads past it.
+#[derive(Clone, Debug)]
+pub struct PartitionHandle {
+    partition: Partition,
+    inbox: Sender<Message>,
+    queue: Arc<Queue>,
+    reader: LogReader,
+    stopped: Arc<OnceLock<Arc<str>>>,
+}
+
+/// The actor's thread, to wait for.
+#[derive(Debug)]
+pub struct PartitionThread {
+    partition: Partition,
+    thread: JoinHandle<Result<(), LogError>>,
+}
+
+/// Why a partition did not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionEndError {
+    /// The log could not be closed cleanly. Nothing acknowledged is lost; the next start has to recover.
+    #[error("partition {partition} was not closed cleanly: {source}")]
+    Log {
+        /// The partition.
+        partition: Partition,
+        /// What happened.
+        source: LogError,
+    },
+    /// The actor's thread panicked.
+    #[error("partition {partition}'s thread panicked")]
+    Panicked {
+        /// The partition.
+        partition: Partition,
+    },
+}
+
+/// Starts the actor of `log`, on a thread of its own.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(
+    partition: Partition,
+    log: PartitionLog,
+    queue_limits: QueueLimits,
+    metrics: PartitionMetrics,
+) -> std::io::Result<(PartitionHandle, PartitionThread)> {
+    let (inbox, messages) = std::sync::mpsc::channel();
+    let queue = Queue::new(queue_limits);
+    let stopped = Arc::new(OnceLock::new());
+    let reader = log.reader();
+    let actor = Actor::new(log, messages, Arc::clone(&queue), Arc::clone(&stopped), metrics);
+    let thread = std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || actor.run())?;
+    Ok((PartitionHandle { partition, inbox, queue, reader, stopped }, PartitionThread { partition, thread }))
+}
+
+impl PartitionHandle {
+    /// The partition's number.
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// Appends a batch and waits for its answer. A caller that stops waiting does not stop the append.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing of the batch is stored then.
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        let ticket = self.queue.admit(append.batch.bytes().len()).map_err(|refusal| match refusal {
+            Refusal::Full { retry_after } => AppendError::QueueFull { retry_after },
+            Refusal::Closed => AppendError::Closing,
+        })?;
+        let (answer, answered) = oneshot::channel();
+        let pending = Box::new(Pending { append, ticket, answer });
+        self.inbox.send(Message::Append(pending)).map_err(|_gone| AppendError::Closing)?;
+        // An actor that is gone without an answer has closed its log before it came to this batch.
+        answered.await.unwrap_or(Err(AppendError::Closing))
+    }
+
+    /// Reads the partition's log. Never waits for the actor.
+    pub fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// How much waits for the actor.
+    pub fn queue_depth(&self) -> QueueDepth {
+        self.queue.depth()
+    }
+
+    /// Why the partition takes no more writes, if it does not.
+    pub fn stopped(&self) -> Option<Arc<str>> {
+        self.stopped.get().cloned()
+    }
+
+    /// Takes no more appends; the actor answers those that wait, closes the log and ends.
+    pub fn close(&self) {
+        self.queue.close();
+        // An actor that is gone already has nothing left to close.
+        self.inbox.send(Message::Close).ok();
+    }
+}
+
+impl PartitionThread {
+    /// Waits until the actor has ended. Blocks.
+    ///
+    /// # Errors
+    /// When the log was not closed cleanly.
+    pub fn join(self) -> Result<(), PartitionEndError> {
+        let partition = self.partition;
+        match self.thread.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(PartitionEndError::Log { partition, source }),
+            Err(_panic) => Err(PartitionEndError::Panicked { partition }),
+        }
+    }
+}
