@@ -1,0 +1,2 @@
+//! edgelog.
+fn main() {}
