@@ -4,4 +4,12 @@
 //! knows neither tokio nor HTTP; [`partition`] owns one log each; [`node`] puts the parts together.
 
 pub mod cli;
+mod clock;
+pub mod config;
+pub mod http;
+pub mod limits;
 pub mod log;
+pub mod metrics;
+pub mod node;
+pub mod partition;
+pub mod query;

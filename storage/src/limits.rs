@@ -65,6 +65,12 @@ pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 /// Counts of services that one partition keeps, each for one segment. 50,000 with names of 30 bytes are 5 MB.
 pub const SERVICE_COUNTS_MAX: usize = 50_000;
 
+/// Length of the listener's backlog: connections that wait to be accepted.
+pub const LISTEN_BACKLOG: u32 = 1024;
+
+/// Pause after a failed accept.
+pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
+
 /// How often a partition's log is maintained: rolled by age, retained, compressed. An age is told in hours; a second
 /// is exact enough and costs nothing.
 pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);

@@ -145,7 +145,11 @@ impl Metrics {
         r.register("storage_append_rejections", "Appends refused, by reason", self.rejections.clone());
         r.register("storage_queries", "Searches, by outcome", self.queries.clone());
         r.register("storage_sync_seconds", "Time of one sync of a log", self.sync_seconds.clone());
-        r.register("storage_batches_per_sync", "Batches made durable by one sync", self.batches_per_sync.clone());
+        r.register(
+            "storage_batches_per_sync",
+            "Batches made durable by one sync",
+            self.batches_per_sync.clone(),
+        );
         let g = &self.gauges;
         r.register("storage_queue_bytes", "Bytes that wait for a partition", g.queue_bytes.clone());
         r.register("storage_queue_requests", "Requests that wait for a partition", g.queue_requests.clone());
@@ -209,11 +213,21 @@ impl Collector for ProcessCollector {
         let cpu_seconds = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         let counter = ConstCounter::new(cpu_seconds);
         let help = "CPU time used, in user and system";
-        counter.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, counter.metric_type())?)?;
+        counter.encode(encoder.encode_descriptor(
+            "process_cpu_seconds",
+            help,
+            None,
+            counter.metric_type(),
+        )?)?;
         if let Some(bytes) = resident_bytes() {
             let gauge = ConstGauge::new(bytes);
             let help = "Memory in use";
-            gauge.encode(encoder.encode_descriptor("process_resident_memory_bytes", help, None, gauge.metric_type())?)?;
+            gauge.encode(encoder.encode_descriptor(
+                "process_resident_memory_bytes",
+                help,
+                None,
+                gauge.metric_type(),
+            )?)?;
         }
         Ok(())
     }

@@ -7,12 +7,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use model::{BatchDigest, BatchId, EnrichedLine, Partition, Tenant, ValidBatch, limits};
 
 use super::{Outcome, ToolError};
+use crate::clock::unix_now_ms;
 use crate::log::{LogOptions, NewBatch, PartitionLog, RealDisk, partition_dir};
 
 /// Records and bytes of one imported batch: as large as ingest makes them.
@@ -244,11 +244,6 @@ impl Iterator for Lines<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         self.read_line().map_err(|source| ToolError::Read { path: self.path.to_owned(), source }).transpose()
     }
-}
-
-fn unix_now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         "tib" => 1 << 40,
         _ => return Err(format!("unknown unit {unit:?}: a size is written like 256MiB or 10GB")),
     };
-    let number: u64 = number.parse().map_err(|_| "a size is a whole number with a unit, like 256MiB".to_owned())?;
+    let number: u64 =
+        number.parse().map_err(|_| "a size is a whole number with a unit, like 256MiB".to_owned())?;
     number.checked_mul(factor).ok_or_else(|| "the size is too large".to_owned())
 }
 
@@ -41,7 +42,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" => return Err("a time needs a unit, like 10s, 6h or 7d".to_owned()),
         _ => return Err(format!("unknown unit {unit:?}: a time is written like 500ms, 10s, 5m, 6h or 7d")),
     };
-    let number: u64 = number.parse().map_err(|_| "a time is a whole number with a unit, like 10s".to_owned())?;
+    let number: u64 =
+        number.parse().map_err(|_| "a time is a whole number with a unit, like 10s".to_owned())?;
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "the time is too long".to_owned())
 }
 

@@ -117,5 +117,7 @@ fn header<T: std::str::FromStr<Err = model::ids::InvalidId>>(
 ) -> Result<Option<T>, ApiError> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
-    text.parse().map(Some).map_err(|error: model::ids::InvalidId| ApiError::Header { name, detail: error.to_string() })
+    text.parse()
+        .map(Some)
+        .map_err(|error: model::ids::InvalidId| ApiError::Header { name, detail: error.to_string() })
 }

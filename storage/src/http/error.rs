@@ -82,14 +82,15 @@ impl ApiError {
     /// When the same request may succeed, where waiting helps.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Append(AppendError::QueueFull { retry_after }) | Self::Pool(PoolError::Busy { retry_after }) => {
-                Some(*retry_after)
-            }
+            Self::Append(AppendError::QueueFull { retry_after })
+            | Self::Pool(PoolError::Busy { retry_after }) => Some(*retry_after),
             Self::BodyBudget | Self::Append(AppendError::Failed { .. } | AppendError::Closing) => {
                 Some(Duration::from_secs(1))
             }
             // Somebody has to make room, or to restart the node.
-            Self::Append(AppendError::DiskFull | AppendError::Stopped { .. }) => Some(Duration::from_secs(10)),
+            Self::Append(AppendError::DiskFull | AppendError::Stopped { .. }) => {
+                Some(Duration::from_secs(10))
+            }
             _ => None,
         }
     }

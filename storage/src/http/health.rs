@@ -31,9 +31,10 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Result<Json<Health>, 
         if let Some(reason) = held.stopped() {
             reasons.push(format!("partition {partition} takes no writes: {reason}"));
         }
-        let damage = held.reader().status().damage;
-        if let Some(first) = damage.first() {
-            reasons.push(format!("partition {partition} has {} damaged places, first: {first}", damage.len()));
+        let status = held.reader().status();
+        if let Some(first) = status.damage().next() {
+            let count = status.damage_count();
+            reasons.push(format!("partition {partition} has {count} damaged places, the first: {first}"));
         }
     }
     if reasons.is_empty() { Ok(Json(Health::OK)) } else { Err(ApiError::NotReady { reasons }) }

@@ -22,10 +22,10 @@ fn reading(held: &PartitionHandle) -> PartitionReading {
     PartitionReading {
         queue_bytes: depth.bytes as u64,
         queue_requests: depth.requests as u64,
-        disk_bytes: status.disk_bytes,
-        segments: status.segments as u64,
-        damaged_segments: status.damaged_segments as u64,
-        high_watermark: held.reader().high_watermark().get(),
+        disk_bytes: status.segments.iter().map(|segment| segment.stored_bytes + segment.index_bytes).sum(),
+        segments: status.segments.len() as u64,
+        damaged_segments: status.segments.iter().filter(|segment| segment.damage_count > 0).count() as u64,
+        high_watermark: status.high_watermark.get(),
         stopped: held.stopped().is_some(),
     }
 }

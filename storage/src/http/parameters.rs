@@ -36,7 +36,10 @@ pub(super) fn take<const N: usize>(
             Some(Some(_)) => return Err(ParameterError::new(&name, format!("{name} is given twice"))),
             None => {
                 let known = names.join(", ");
-                return Err(ParameterError::new(&name, format!("{name:?} is not a parameter here; known: {known}")));
+                return Err(ParameterError::new(
+                    &name,
+                    format!("{name:?} is not a parameter here; known: {known}"),
+                ));
             }
         }
     }
@@ -48,7 +51,8 @@ pub(super) fn take<const N: usize>(
 /// # Errors
 /// Names the parameter.
 pub(super) fn whole_number(name: &'static str, value: Option<&str>) -> Result<u64, ParameterError> {
-    let value = value.ok_or_else(|| ParameterError::new(name, format!("{name} is needed, a whole number from 0")))?;
+    let value =
+        value.ok_or_else(|| ParameterError::new(name, format!("{name} is needed, a whole number from 0")))?;
     value.parse().map_err(|_| ParameterError::new(name, format!("{name} is a whole number from 0")))
 }
 
@@ -78,7 +82,10 @@ mod tests {
     #[test]
     fn parameters_are_decoded_and_strangers_and_repetitions_are_named() {
         let uri = |text: &str| text.parse::<Uri>().unwrap();
-        assert_eq!(take(&uri("/p?a=1%2B&b=x+y"), ["b", "a"]).unwrap(), [Some("x y".into()), Some("1+".into())]);
+        assert_eq!(
+            take(&uri("/p?a=1%2B&b=x+y"), ["b", "a"]).unwrap(),
+            [Some("x y".into()), Some("1+".into())]
+        );
         assert_eq!(take(&uri("/p"), ["a"]).unwrap(), [None]);
         assert_eq!(take(&uri("/p?c=1"), ["a"]).unwrap_err().name, "c");
         assert_eq!(take(&uri("/p?a=1&a=2"), ["a"]).unwrap_err().name, "a");

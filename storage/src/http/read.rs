@@ -41,7 +41,8 @@ pub(super) async fn read(State(shared): State<Shared>, request: Request) -> Resu
     };
     let format = parameters::format(request.headers(), Format::JsonArray);
     let next_offset = HeaderValue::from(range.end.get());
-    let headers = [(CONTENT_TYPE, HeaderValue::from_static(format.content_type())), (NEXT_OFFSET, next_offset)];
+    let headers =
+        [(CONTENT_TYPE, HeaderValue::from_static(format.content_type())), (NEXT_OFFSET, next_offset)];
     let body = body(shared.app.queries.clone(), reader, range, RecordWriter::new(format)).await?;
     Ok((headers, body).into_response())
 }
@@ -59,15 +60,16 @@ async fn body(
     if left.is_empty() {
         return Ok(Body::from(piece));
     }
-    let rest = stream::try_unfold((queries, reader, left, writer), |(queries, reader, left, writer)| async move {
-        if left.is_empty() {
-            return Ok::<_, PoolError>(None);
-        }
-        // The answer has begun: it waits its turn as long as a stalled connection may, rather than break off.
-        let next = queries.read_piece(reader.clone(), left, writer, limits::WRITE_STALL_MAX).await?;
-        let (piece, left, writer) = next;
-        Ok(Some((piece, (queries, reader, left, writer))))
-    });
+    let rest =
+        stream::try_unfold((queries, reader, left, writer), |(queries, reader, left, writer)| async move {
+            if left.is_empty() {
+                return Ok::<_, PoolError>(None);
+            }
+            // The answer has begun: it waits its turn as long as a stalled connection may, rather than break off.
+            let next = queries.read_piece(reader.clone(), left, writer, limits::WRITE_STALL_MAX).await?;
+            let (piece, left, writer) = next;
+            Ok(Some((piece, (queries, reader, left, writer))))
+        });
     let pieces = futures::StreamExt::chain(stream::once(async { Ok(piece) }), rest);
     Ok(Body::from_stream(pieces))
 }

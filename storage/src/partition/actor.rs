@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use model::Offset;
 
@@ -14,6 +14,7 @@ use super::dedup::HotBatches;
 use super::message::{AppendError, Message, Pending};
 use super::queue::Queue;
 use super::round::Round;
+use crate::clock::unix_now_ms;
 use crate::limits;
 use crate::log::{LogError, PartitionLog};
 use crate::metrics::PartitionMetrics;
@@ -149,10 +150,4 @@ fn refusal(error: &LogError) -> AppendError {
         LogError::Stopped { .. } => AppendError::Stopped { reason: Arc::from(error.to_string()) },
         _ => AppendError::Failed { reason: Arc::from(error.to_string()) },
     }
-}
-
-/// The wall clock, Unix milliseconds. A clock before 1970 reads as 1970.
-fn unix_now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

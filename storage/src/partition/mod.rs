@@ -79,7 +79,8 @@ pub fn start(
     let stopped = Arc::new(OnceLock::new());
     let reader = log.reader();
     let actor = Actor::new(log, messages, Arc::clone(&queue), Arc::clone(&stopped), metrics);
-    let thread = std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || actor.run())?;
+    let thread =
+        std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || actor.run())?;
     Ok((PartitionHandle { partition, inbox, queue, reader, stopped }, PartitionThread { partition, thread }))
 }
 

@@ -45,7 +45,9 @@ impl Round {
         let known = if append.id_is_new { Ok(None) } else { find(append.id) };
         let plan = match known {
             Err(error) => Plan::Answered(Err(error)),
-            Ok(Some(known)) => Plan::Answered(answer_of_known(&known, Repetition::of(known.digest, append.digest))),
+            Ok(Some(known)) => {
+                Plan::Answered(answer_of_known(&known, Repetition::of(known.digest, append.digest)))
+            }
             Ok(None) => match self.by_id.entry(append.id) {
                 Entry::Occupied(place) => {
                     let place = *place.get();
@@ -98,7 +100,8 @@ impl Round {
     /// Answers every batch of the round, in order of arrival: `outcome` is where each new batch was stored, or why
     /// none was. Leaves the round empty.
     pub(super) fn answer(&mut self, outcome: Result<Vec<Offset>, AppendError>) {
-        let stored: Result<Vec<KnownBatch>, AppendError> = outcome.map(|offsets| self.stored(&offsets).collect());
+        let stored: Result<Vec<KnownBatch>, AppendError> =
+            outcome.map(|offsets| self.stored(&offsets).collect());
         for (pending, plan) in self.planned.drain(..) {
             let answer = match plan {
                 Plan::Answered(answer) => answer,

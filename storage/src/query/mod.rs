@@ -124,7 +124,8 @@ impl Queries {
 }
 
 fn search(partitions: &[Readable], query: &Query, format: Format, watch: &Watch) -> Answer {
-    let wanted = partitions.iter().filter(|held| query.partition.is_none_or(|wanted| wanted == held.partition));
+    let wanted =
+        partitions.iter().filter(|held| query.partition.is_none_or(|wanted| wanted == held.partition));
     let scans = wanted
         .map(|held| {
             let batches = held.reader.batches_before(held.reader.high_watermark());

@@ -48,8 +48,13 @@ impl Query {
     pub fn parse<'a>(
         parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ParameterError> {
-        let mut query =
-            Self { services: Vec::new(), level: None, contains: None, limit: QUERY_LIMIT_DEFAULT, partition: None };
+        let mut query = Self {
+            services: Vec::new(),
+            level: None,
+            contains: None,
+            limit: QUERY_LIMIT_DEFAULT,
+            partition: None,
+        };
         let mut seen: Vec<&str> = Vec::new();
         for (name, value) in parameters {
             if name != "service" && seen.contains(&name) {
@@ -92,7 +97,9 @@ pub fn parse_partition(value: &str) -> Result<Partition, ParameterError> {
 
 fn parse_limit(value: &str) -> Result<usize, ParameterError> {
     let limit: Option<usize> = value.parse().ok().filter(|limit| *limit <= QUERY_LIMIT_MAX);
-    limit.ok_or_else(|| ParameterError::new("limit", format!("limit is a whole number from 0 to {QUERY_LIMIT_MAX}")))
+    limit.ok_or_else(|| {
+        ParameterError::new("limit", format!("limit is a whole number from 0 to {QUERY_LIMIT_MAX}"))
+    })
 }
 
 #[cfg(test)]

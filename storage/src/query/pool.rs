@@ -65,7 +65,8 @@ impl Pool {
         work: impl FnOnce() -> (Vec<u8>, T) + Send + 'static,
     ) -> Result<(Bytes, T), PoolError> {
         let busy = PoolError::Busy { retry_after: Duration::from_secs(1) };
-        let slot = timeout(wait_max, Arc::clone(&self.slots).acquire_owned()).await.map_err(|_elapsed| busy)?;
+        let slot =
+            timeout(wait_max, Arc::clone(&self.slots).acquire_owned()).await.map_err(|_elapsed| busy)?;
         let slot = slot.map_err(|_closed| PoolError::BrokenOff)?;
         // The slot goes with the work: should the caller stop waiting, the thread is still taken.
         let done = tokio::task::spawn_blocking(move || (work(), slot));

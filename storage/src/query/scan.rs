@@ -161,8 +161,10 @@ impl Lines {
 
 /// Whether a record passes every filter of the query.
 fn passes(query: &Query, line: &EnrichedLine<'_>) -> bool {
-    let service = query.services.is_empty() || query.services.iter().any(|wanted| line.service.decode() == **wanted);
-    let level = query.level.as_ref().is_none_or(|wanted| line.level.is_some_and(|level| same_level(level, wanted)));
+    let service =
+        query.services.is_empty() || query.services.iter().any(|wanted| line.service.decode() == **wanted);
+    let level =
+        query.level.as_ref().is_none_or(|wanted| line.level.is_some_and(|level| same_level(level, wanted)));
     service && level && query.contains.as_ref().is_none_or(|needle| needle.matches(line.message))
 }
 

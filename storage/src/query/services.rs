@@ -91,7 +91,8 @@ impl ServiceCounts {
         while self.blocks.front().is_some_and(|block| block.end <= first_offset) {
             self.blocks.pop_front();
         }
-        let Some(end) = self.blocks.front().filter(|block| block.start < first_offset).map(|block| block.end) else {
+        let Some(end) = self.blocks.front().filter(|block| block.start < first_offset).map(|block| block.end)
+        else {
             return Ok(());
         };
         let mut room = self.room();

@@ -1,0 +1,130 @@
+//! The listener and its connections: accepts within the bound, serves the router, and ends when told.
+//!
+//! Invariants: at most `connections_max` connections exist; after the shutdown began none is accepted, and requests
+//! under way get the grace. Must not know what the routes do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use super::peer_stream::PeerStream;
+use crate::limits;
+
+/// How connections are served.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptions {
+    /// Connections at once; more wait in the listener's backlog.
+    pub connections_max: usize,
+    /// Time for a request's head, counted from the answer before.
+    pub header_timeout: Duration,
+    /// Time for requests under way once the shutdown began.
+    pub shutdown_grace: Duration,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    options: ServerOptions,
+}
+
+impl Server {
+    /// Binds the listening socket; port 0 takes a free one. Clients may connect from here on, and wait.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn bind(address: SocketAddr, options: ServerOptions) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restart must not wait for the connections of the process before.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { listener: socket.listen(limits::LISTEN_BACKLOG)?, options })
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` resolves; then accepts no more, and returns once the requests under way are answered
+    /// or the grace is over.
+    pub async fn serve(self, router: Router, shutdown: impl Future<Output = ()>) {
+        let Self { listener, options } = self;
+        let graceful = GracefulShutdown::new();
+        tokio::select! {
+            () = accept_all(&listener, options, &router, &graceful) => {}
+            () = shutdown => {}
+        }
+        drop(listener);
+        tracing::info!(connections = graceful.count(), "shutting down");
+        if timeout(options.shutdown_grace, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests under way were given up after the grace");
+        }
+    }
+}
+
+async fn accept_all(
+    listener: &TcpListener,
+    options: ServerOptions,
+    router: &Router,
+    graceful: &GracefulShutdown,
+) {
+    let http = http_settings(options.header_timeout);
+    let permits = Arc::new(Semaphore::new(options.connections_max));
+    // The semaphore is never closed: the loop ends with the caller's patience.
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        let (stream, peer) = accept(listener).await;
+        let service = TowerToHyperService::new(router.clone());
+        let served = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::debug!(%peer, %error, "a connection ended with an error");
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// The next connection that could be set up.
+async fn accept(listener: &TcpListener) -> (PeerStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => match set_up(stream) {
+                Ok(stream) => return (stream, peer),
+                Err(error) => tracing::debug!(%peer, %error, "a connection was gone at once"),
+            },
+            Err(error) => {
+                // Usually no file descriptors are left: the pause keeps the loop from spinning.
+                tracing::warn!(%error, "no connection could be accepted");
+                sleep(limits::ACCEPT_RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn set_up(stream: TcpStream) -> io::Result<PeerStream> {
+    PeerStream::new(stream, limits::WRITE_STALL_MAX)
+}
+
+fn http_settings(header_timeout: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(limits::READ_BUFFER_BYTES_MAX)
+        .max_header_size(limits::REQUEST_HEAD_BYTES_MAX)
+        .max_headers(limits::REQUEST_HEADERS_MAX);
+    http
+}

@@ -1,0 +1,212 @@
+//! The composition root: opens the partitions' logs, starts their actors, serves, and stops all of it in order.
+//!
+//! Invariant: what can fail for a reason that an operator can mend fails before the node says that it listens. On the
+//! way down the listener goes first, the requests under way are answered, and the logs are closed last.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderValue;
+use model::Partition;
+use model::wire::Durability;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::clock::unix_now_ms;
+use crate::config::{Config, Fsync};
+use crate::http::{self as api, App, Server, ServerOptions};
+use crate::log::{self, LogError, LogOptions, PartitionLog, RealDisk, RecoveryReport};
+use crate::metrics::Metrics;
+use crate::partition::{self, PartitionEndError, PartitionHandle, PartitionThread};
+use crate::query::{Pool, Queries};
+
+/// Why a node could not start, or did not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Threads or signals could not be had.
+    #[error("the runtime could not be started: {0}")]
+    Runtime(io::Error),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A partition's log could not be opened.
+    #[error("partition {partition} in {}: {source}", dir.display())]
+    Open {
+        /// The partition.
+        partition: Partition,
+        /// Its directory.
+        dir: PathBuf,
+        /// What happened.
+        source: LogError,
+    },
+    /// Standard output is gone.
+    #[error("could not say where the node listens: {0}")]
+    Announce(io::Error),
+    /// Logs were not closed cleanly. Nothing acknowledged is lost; the next start has to recover.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    End(Vec<PartitionEndError>),
+}
+
+/// Runs a node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// See [`NodeError`].
+pub fn run(config: &Config) -> Result<(), NodeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Checks of large bodies share these threads with the queries, which bound themselves.
+        .max_blocking_threads(usize::from(config.load.blocking_threads) * 2)
+        .build()
+        .map_err(NodeError::Runtime)?;
+    let ended = runtime.block_on(serve(config));
+    // Queries that still run are of no use to anybody any more.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(config: &Config) -> Result<(), NodeError> {
+    // Signals are awaited before anything slow starts, so that one that comes early is not lost.
+    let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::Runtime)?;
+    // Before the logs: a second node on the same address is told so before it waits for their locks.
+    let server = Server::bind(config.listen, server_options(config))
+        .map_err(|source| NodeError::Listen { address: config.listen, source })?;
+    let metrics = Metrics::new();
+    let (partitions, threads) = start_partitions(config, &metrics)?;
+    let app = Arc::new(app(config, partitions, metrics));
+    announce(&server, config, &app)?;
+    server.serve(api::router(Arc::clone(&app)), stop_signal(&mut terminate, &mut interrupt)).await;
+    close_partitions(&app, threads).await
+}
+
+async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn server_options(config: &Config) -> ServerOptions {
+    ServerOptions {
+        connections_max: usize::try_from(config.http.connections).unwrap_or(usize::MAX),
+        header_timeout: config.http.header_timeout,
+        shutdown_grace: config.http.shutdown_grace,
+    }
+}
+
+fn app(config: &Config, partitions: Vec<PartitionHandle>, metrics: Metrics) -> App {
+    let readers = partitions.iter().map(|held| (held.partition(), held.reader().clone()));
+    let queries = Queries::new(readers, Pool::new(config.load.blocking_threads.into()));
+    App {
+        node: config.node_name(),
+        queries,
+        metrics,
+        durability: durability(config.log.fsync),
+        body_timeout: config.http.body_timeout,
+        body_bytes_max: config.load.body_bytes_max(),
+        partitions,
+    }
+}
+
+/// What an answer's `Durability` header says: the level, and how it is weakened where the operator chose to.
+fn durability(fsync: Fsync) -> HeaderValue {
+    HeaderValue::from_static(match fsync {
+        Fsync::Always => Durability::Leader.as_str(),
+        Fsync::Interval => "leader; fsync=interval",
+        Fsync::Never => "leader; fsync=never",
+    })
+}
+
+/// Opens all logs before any actor starts: a node with one bad partition leaves the others untouched.
+fn start_partitions(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(Vec<PartitionHandle>, Vec<PartitionThread>), NodeError> {
+    let wanted = config.partitions_sorted();
+    warn_of_strangers(&config.data, &wanted);
+    let options = config.log.log_options();
+    let logs: Vec<(Partition, PartitionLog)> = wanted
+        .into_iter()
+        .map(|partition| open_log(config, partition, options.clone()).map(|log| (partition, log)))
+        .collect::<Result<_, _>>()?;
+    let mut started = (Vec::with_capacity(logs.len()), Vec::with_capacity(logs.len()));
+    for (partition, log) in logs {
+        let counts = metrics.of_partition(partition);
+        let (handle, thread) = partition::start(partition, log, config.load.queue_limits(), counts)
+            .map_err(NodeError::Runtime)?;
+        started.0.push(handle);
+        started.1.push(thread);
+    }
+    Ok(started)
+}
+
+fn open_log(config: &Config, partition: Partition, options: LogOptions) -> Result<PartitionLog, NodeError> {
+    let dir = log::partition_dir(&config.data, partition);
+    let started = Instant::now();
+    let (mut log, report) = PartitionLog::open(Arc::new(RealDisk), &dir, partition, options, unix_now_ms())
+        .map_err(|source| NodeError::Open { partition, dir: dir.clone(), source })?;
+    // One copy: what was found, and synced, is committed.
+    log.publish(log.written_end());
+    say_what_was_found(partition, &report, started);
+    Ok(log)
+}
+
+fn say_what_was_found(partition: Partition, report: &RecoveryReport, started: Instant) {
+    let ms = started.elapsed().as_millis();
+    let RecoveryReport {
+        segments,
+        next_offset,
+        was_closed,
+        torn_bytes,
+        lost_records,
+        rebuilt_indexes,
+        damage,
+    } = report;
+    tracing::info!(%partition, segments, %next_offset, was_closed, torn_bytes, rebuilt_indexes, ms, "log opened");
+    if *lost_records > 0 {
+        tracing::error!(%partition, lost_records, "records that were synced are gone: the disk lost them, or a hand");
+    }
+    for place in damage {
+        tracing::error!(%partition, damage = %place, "damage; what surrounds it is served");
+    }
+}
+
+/// A partition that lies here and is not served is most likely a mistyped flag.
+fn warn_of_strangers(data: &Path, wanted: &[Partition]) {
+    let Ok(entries) = std::fs::read_dir(data) else { return };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    for partition in names.filter_map(|name| log::partition_of_dir(&name)) {
+        if !wanted.contains(&partition) {
+            tracing::warn!(%partition, data = %data.display(), "its data lies here, but this node does not serve it");
+        }
+    }
+}
+
+/// The one line on standard output: whoever started the node with port 0 reads the port there.
+fn announce(server: &Server, config: &Config, app: &App) -> Result<(), NodeError> {
+    let address = server.local_address().map_err(NodeError::Announce)?;
+    let partitions = app.partitions.len();
+    let (node, data) = (&app.node, config.data.display());
+    tracing::info!(%node, %address, partitions, %data, version = env!("CARGO_PKG_VERSION"), "ready");
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on http://{address}")
+        .and_then(|()| stdout.flush())
+        .map_err(NodeError::Announce)
+}
+
+async fn close_partitions(app: &App, threads: Vec<PartitionThread>) -> Result<(), NodeError> {
+    for held in &app.partitions {
+        held.close();
+    }
+    let join_all = move || threads.into_iter().filter_map(|thread| thread.join().err()).collect::<Vec<_>>();
+    let failures =
+        tokio::task::spawn_blocking(join_all).await.map_err(io::Error::other).map_err(NodeError::Runtime)?;
+    if failures.is_empty() { Ok(()) } else { Err(NodeError::End(failures)) }
+}
