@@ -1,2 +1,68 @@
-//! edgelog.
-fn main() {}
+//! `cargo xtask`: starts edgelog, tests it, measures it.
+//!
+//! Invariant: it is the first thing that a newcomer compiles, so it stays small and links neither an async runtime
+//! nor wasmtime. It knows the other members only as programs: their flags, what they print and what they answer.
+
+mod bench;
+mod cargo;
+mod cluster;
+mod commands;
+mod probe;
+mod proc_stats;
+mod process;
+mod signals;
+mod table;
+mod toolchain;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+/// edgelog's project tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build and start the whole system: storage nodes and the ingest; Ctrl-C stops all of it
+    Up(commands::up::UpArguments),
+    /// Run every check: format, lints, documentation, unit and end-to-end tests
+    Test(commands::test::TestArguments),
+    /// The same as `test`, with output for a build machine
+    Ci,
+    /// Measure edgelog
+    #[command(subcommand)]
+    Bench(commands::bench::Benchmark),
+    /// Install the target that the ingest component is compiled for
+    SetupWasm,
+    /// Compile the ingest component
+    BuildComponent,
+    /// Become PROGRAM, and end when the process PARENT does: what xtask starts its children through
+    #[command(hide = true)]
+    RunChild(process::ChildArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Up(arguments) => commands::up::run(&arguments),
+        Task::Test(arguments) => commands::test::run(&arguments),
+        Task::Ci => commands::test::run_for_ci(),
+        Task::Bench(benchmark) => commands::bench::run(&benchmark),
+        Task::SetupWasm => commands::component::setup_wasm(),
+        Task::BuildComponent => commands::component::build(),
+        Task::RunChild(arguments) => process::become_child(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,106 @@
+//! Building the other members.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::{toolchain, workspace};
+
+/// How programs are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Fast to build.
+    Dev,
+    /// Fast to run.
+    Release,
+}
+
+/// The cargo that runs this.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// `cargo ARGUMENTS` in the checkout's directory.
+pub(crate) fn command<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments).current_dir(workspace::root()).stdin(Stdio::null());
+    command
+}
+
+/// What the component is built with, after `cargo build` or `cargo clippy`.
+pub(crate) fn component_arguments() -> Vec<String> {
+    let target_dir = workspace::component_target_dir().display().to_string();
+    let flags = ["-p", "ingest-wasm", "--profile", "release-wasm", "--target", toolchain::WASM_TARGET];
+    let flags = flags.into_iter().map(str::to_owned);
+    flags.chain(["--target-dir".to_owned(), target_dir]).collect()
+}
+
+/// Compiles the ingest component, and answers where it is.
+///
+/// # Errors
+/// The target is missing, or it does not compile.
+pub(crate) fn build_component() -> anyhow::Result<PathBuf> {
+    toolchain::ensure_wasm_target()?;
+    let status = command(["build"]).args(component_arguments()).status().context("could not run cargo")?;
+    ensure!(status.success(), "the ingest component does not compile");
+    let component = workspace::component();
+    ensure!(component.is_file(), "the component was compiled, but {} is not there", component.display());
+    Ok(component)
+}
+
+/// Compiles these packages' programs, and answers where each is.
+pub(crate) struct Programs(BTreeMap<String, PathBuf>);
+
+impl Programs {
+    /// Compiles them.
+    ///
+    /// # Errors
+    /// They do not compile.
+    pub(crate) fn build(packages: &[&str], profile: Profile) -> anyhow::Result<Self> {
+        let mut command = command(["build", "--bins", "--message-format=json-render-diagnostics"]);
+        for package in packages {
+            command.args(["-p", package]);
+        }
+        if profile == Profile::Release {
+            command.arg("--release");
+        }
+        let output = command.stderr(Stdio::inherit()).output().context("could not run cargo")?;
+        ensure!(output.status.success(), "{} do not compile", packages.join(", "));
+        Ok(Self(String::from_utf8_lossy(&output.stdout).lines().filter_map(executable_of).collect()))
+    }
+
+    /// Where this program is.
+    ///
+    /// # Errors
+    /// It was none of those that were built.
+    pub(crate) fn path(&self, name: &str) -> anyhow::Result<&PathBuf> {
+        self.0.get(name).with_context(|| format!("cargo built no program named {name}"))
+    }
+}
+
+/// The program that one of cargo's messages reports, by name.
+fn executable_of(message: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let executable = message.get("executable")?.as_str()?;
+    let name = message.pointer("/target/name")?.as_str()?;
+    Some((name.to_owned(), PathBuf::from(executable)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_in_cargos_messages() {
+        let artifact = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"storage"},"executable":"/t/storage"}"#;
+        assert_eq!(executable_of(artifact), Some(("storage".to_owned(), PathBuf::from("/t/storage"))));
+        let library =
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"model"},"executable":null}"#;
+        assert_eq!(executable_of(library), None);
+        assert_eq!(executable_of("not JSON"), None);
+    }
+}

@@ -1,0 +1,23 @@
+//! `cargo xtask bench`.
+
+use crate::bench::{ingest, storage};
+
+/// What to measure.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Benchmark {
+    /// The whole path: load generator, ingest-host with the component, two storage nodes, with fsync
+    Ingest(ingest::IngestArguments),
+    /// One storage node: appends against a bare loop, group commit, recovery; then the log engine's own benchmarks
+    Storage(storage::StorageArguments),
+}
+
+/// Measures it.
+///
+/// # Errors
+/// Something does not compile, a part died, or records were lost.
+pub(crate) fn run(benchmark: &Benchmark) -> anyhow::Result<()> {
+    match benchmark {
+        Benchmark::Ingest(arguments) => ingest::run(arguments),
+        Benchmark::Storage(arguments) => storage::run(arguments),
+    }
+}

@@ -1,0 +1,8 @@
+//! The tasks, one file each.
+
+pub(crate) mod bench;
+pub(crate) mod component;
+mod spin;
+pub(crate) mod test;
+mod test_counts;
+pub(crate) mod up;
