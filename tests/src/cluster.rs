@@ -1,0 +1,211 @@
+//! A cluster: storage nodes with their partitions, and ingests that know them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use futures::future::join_all;
+use model::wire::ClusterAnswer;
+use model::{EnrichedRecord, Record};
+use tempfile::TempDir;
+
+use crate::client::{Answer, Client, answer};
+use crate::files;
+use crate::ingest::Ingest;
+use crate::node::Node;
+use crate::records;
+
+/// What each partition holds, in order.
+pub type Stored = BTreeMap<u16, Vec<EnrichedRecord>>;
+
+/// A cluster to be started: 4 partitions on 2 storage nodes and one ingest unless it says otherwise.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    nodes: usize,
+    ingests: usize,
+    partitions: u16,
+    node_flags: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+impl Default for ClusterSpec {
+    fn default() -> Self {
+        Self { nodes: 2, ingests: 1, partitions: 4, node_flags: Vec::new(), variables: Vec::new() }
+    }
+}
+
+impl ClusterSpec {
+    /// So many storage nodes.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// So many ingests, named `ingest-1` and so on.
+    #[must_use]
+    pub fn ingests(mut self, ingests: usize) -> Self {
+        self.ingests = ingests;
+        self
+    }
+
+    /// So many partitions.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u16) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// A flag of every storage node.
+    #[must_use]
+    pub fn node_flag(mut self, name: &str, value: &str) -> Self {
+        self.node_flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// A variable of every ingest.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts everything and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn start(self) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("edgelog-test-").tempdir().unwrap();
+        let mut nodes = self.make_nodes(dir.path());
+        join_all(nodes.iter_mut().map(Node::start)).await;
+        let mut ingests = self.make_ingests(dir.path(), &nodes);
+        join_all(ingests.iter_mut().map(Ingest::start)).await;
+        Cluster { nodes, ingests, client: Client::new(), partitions: self.partitions, dir }
+    }
+
+    fn make_nodes(&self, dir: &Path) -> Vec<Node> {
+        let numbers: Vec<u16> = (0..self.partitions).collect();
+        let run = numbers.len().div_ceil(self.nodes);
+        let runs: Vec<&[u16]> = numbers.chunks(run).collect();
+        assert_eq!(runs.len(), self.nodes, "every node has partitions");
+        let named = (1..).map(|number| format!("node-{number}")).zip(runs);
+        named.map(|(name, run)| Node::new(dir, &name, run.to_vec(), &self.node_flags)).collect()
+    }
+
+    fn make_ingests(&self, dir: &Path, nodes: &[Node]) -> Vec<Ingest> {
+        let urls: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut variables = vec![
+            variable("storage_nodes", &urls.join(",")),
+            variable("storage_hosts", "http://127.0.0.1:*"),
+            variable("partitions", &self.partitions.to_string()),
+        ];
+        variables.extend(self.variables.iter().cloned());
+        let names = (1..=self.ingests).map(|number| format!("ingest-{number}"));
+        names.map(|name| Ingest::new(dir, &name, variables.clone(), &[])).collect()
+    }
+}
+
+/// A cluster that runs, all of it or what a test has left of it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The ingests.
+    pub ingests: Vec<Ingest>,
+    /// The storage nodes.
+    pub nodes: Vec<Node>,
+    /// A client for the test itself.
+    pub client: Client,
+    partitions: u16,
+    // Removed after the processes have ended.
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// How many partitions there are.
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// A directory for what a test itself writes; it is removed with the cluster.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A URL of the first ingest: `path` begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        self.ingests[0].url(path)
+    }
+
+    /// The place in [`Self::nodes`] of the node that holds a partition.
+    pub fn holder_of(&self, partition: u16) -> usize {
+        self.nodes.iter().position(|node| node.partitions().contains(&partition)).unwrap()
+    }
+
+    /// The place in [`Self::nodes`] of the node that holds a service's records.
+    pub fn holder_of_service(&self, service: &str) -> usize {
+        self.holder_of(records::partition_of(service, self.partitions))
+    }
+
+    /// The first ingest's answer to these records, sent as one JSON array under this key.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn send(&self, records: &[Record], key: &str) -> Answer {
+        self.send_to(0, records, key).await
+    }
+
+    /// As [`Self::send`], to the ingest at this place.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn send_to(&self, ingest: usize, records: &[Record], key: &str) -> Answer {
+        let request = self.client.post(&self.ingests[ingest].url("/v1/logs"));
+        let request =
+            request.header("content-type", model::wire::JSON).header(model::wire::IDEMPOTENCY_KEY, key);
+        answer(request.body(records::json_array(records))).await.unwrap()
+    }
+
+    /// All that the running nodes hold, read over HTTP.
+    ///
+    /// # Panics
+    /// When a node does not answer with records.
+    pub async fn stored(&self) -> Stored {
+        let mut stored = Stored::new();
+        for node in &self.nodes {
+            for partition in node.partitions() {
+                let url = node.url(&format!("/v1/read?partition={partition}&limit={}", u64::MAX));
+                let request = self.client.request("GET", &url).header("accept", model::wire::NDJSON);
+                let records = answer(request).await.unwrap().expect(200).ndjson();
+                assert!(stored.insert(*partition, records).is_none(), "partition {partition} has one holder");
+            }
+        }
+        stored
+    }
+
+    /// How many records the running nodes hold, as they say themselves.
+    ///
+    /// # Panics
+    /// When a node does not answer.
+    pub async fn stored_count(&self) -> u64 {
+        let mut count = 0;
+        for node in &self.nodes {
+            let answer = self.client.get(&node.url("/v1/cluster")).await.unwrap().expect(200);
+            let answer: ClusterAnswer = answer.json();
+            count += answer.partitions.iter().map(|state| state.high_watermark.get()).sum::<u64>();
+        }
+        count
+    }
+
+    /// All that is in the nodes' files, whether the nodes run or not.
+    ///
+    /// # Panics
+    /// When a file holds anything but one enriched record on each line.
+    pub fn in_files(&self) -> Stored {
+        let of_node = |node: &Node| -> Vec<(u16, Vec<EnrichedRecord>)> {
+            node.partitions()
+                .iter()
+                .map(|number| (*number, files::records(&node.partition_dir(*number))))
+                .collect()
+        };
+        self.nodes.iter().flat_map(of_node).collect()
+    }
+}

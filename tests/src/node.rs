@@ -1,0 +1,139 @@
+//! A storage node: a `storage` process, its data directory, and what can happen to it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::client::Client;
+use crate::process::{Log, Port, Process};
+use crate::programs::programs;
+use crate::wait::eventually;
+
+/// How long a node may take from its announcement until it is ready: a recovery of what a test has written.
+const READY_MAX: Duration = Duration::from_secs(20);
+
+/// A storage node, running or not. It comes back at the same address, with the same data.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    partitions: Vec<u16>,
+    data_dir: PathBuf,
+    flags: Vec<String>,
+    port: Port,
+    client: Client,
+    // Ends before its log is shown.
+    process: Option<Process>,
+    log: Log,
+}
+
+impl Node {
+    /// A node with its data and its log below `dir`, not started yet.
+    pub fn new(dir: &Path, name: &str, partitions: Vec<u16>, flags: &[String]) -> Self {
+        Self {
+            name: name.to_owned(),
+            partitions,
+            data_dir: dir.join(name),
+            flags: flags.to_vec(),
+            port: Port::free(),
+            client: Client::new(),
+            process: None,
+            log: Log::new(dir.join(name).with_extension("log")),
+        }
+    }
+
+    /// The partitions it holds, in order.
+    pub fn partitions(&self) -> &[u16] {
+        &self.partitions
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A URL of this node: `path` begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.port.address())
+    }
+
+    /// The directory of one partition.
+    pub fn partition_dir(&self, partition: u16) -> PathBuf {
+        self.data_dir.join(format!("partition-{partition}"))
+    }
+
+    /// The process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
+    /// What it printed so far, over all its lives.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Starts the node and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it runs already or does not become ready.
+    pub async fn start(&mut self) {
+        self.start_serving().await;
+        self.ready().await;
+    }
+
+    /// Starts the node and waits until it listens, whether it is ready or not.
+    ///
+    /// # Panics
+    /// When it runs already or does not start.
+    pub async fn start_serving(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let partitions: Vec<String> = self.partitions.iter().map(u16::to_string).collect();
+        let mut arguments = vec![
+            "--listen".to_owned(),
+            self.port.address().to_string(),
+            "--data".to_owned(),
+            self.data_dir.display().to_string(),
+            "--partitions".to_owned(),
+            partitions.join(","),
+        ];
+        arguments.extend_from_slice(&self.flags);
+        let (process, address) = Process::start(&programs().storage, &arguments, &self.log).await;
+        assert_eq!(address, self.port.address(), "{} listens where it was told to", self.name);
+        self.process = Some(process);
+    }
+
+    /// Waits until the node is ready.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    pub async fn ready(&self) {
+        let url = self.url("/readyz");
+        let what = format!("{} is ready", self.name);
+        let is_ready = async || self.client.get(&url).await.ok().filter(|answer| answer.status == 200);
+        eventually(&what, READY_MAX, is_ready).await;
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.take().unwrap_or_else(|| panic!("{} does not run", self.name)).kill();
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.process.take().unwrap_or_else(|| panic!("{} does not run", self.name)).stop().await
+    }
+
+    /// Stops its threads without ending it: connections are taken by the system and answered by nobody.
+    pub fn pause(&self) {
+        self.process().signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub fn resume(&self) {
+        self.process().signal(Signal::CONT);
+    }
+}

@@ -1,0 +1,14 @@
+//! The scenarios: what edgelog promises, tried on real processes.
+//!
+//! One binary, for the time that linking takes. A module is a promise, a test a case of it; a test ends by comparing
+//! what was acknowledged with what can be read.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
+
+mod storage_api;
