@@ -11,5 +11,6 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod node;
+mod notify;
 pub mod partition;
 pub mod query;

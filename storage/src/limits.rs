@@ -71,6 +71,21 @@ pub const LISTEN_BACKLOG: u32 = 1024;
 /// Pause after a failed accept.
 pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// Peer addresses whose rate is remembered at once; those that have been quiet are forgotten first.
+pub const PEERS_MAX: usize = 4096;
+
+/// Ingest nodes that are told when this node becomes ready.
+pub const NOTIFIED_INGESTS_MAX: usize = 64;
+
+/// Attempts to tell one ingest node. It replays by itself too, after its next successful forward.
+pub const NOTIFY_ATTEMPTS: usize = 6;
+
+/// The pause before the second attempt; it doubles from there, with jitter.
+pub const NOTIFY_PAUSE_MIN: Duration = Duration::from_millis(250);
+
+/// How long one attempt may take: a replay answers once its budget is used.
+pub const NOTIFY_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// How often a partition's log is maintained: rolled by age, retained, compressed. An age is told in hours; a second
 /// is exact enough and costs nothing.
 pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);

@@ -19,6 +19,7 @@ use crate::config::{Config, Fsync};
 use crate::http::{self as api, App, Server, ServerOptions};
 use crate::log::{self, LogError, LogOptions, PartitionLog, RealDisk, RecoveryReport};
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::partition::{self, PartitionEndError, PartitionHandle, PartitionThread};
 use crate::query::{Pool, Queries};
 
@@ -82,7 +83,9 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let (partitions, threads) = start_partitions(config, &metrics)?;
     let app = Arc::new(app(config, partitions, metrics));
     announce(&server, config, &app)?;
+    let notifying = tokio::spawn(notify::notify_all(config.notify_ingest.clone()));
     server.serve(api::router(Arc::clone(&app)), stop_signal(&mut terminate, &mut interrupt)).await;
+    notifying.abort();
     close_partitions(&app, threads).await
 }
 
@@ -111,6 +114,7 @@ fn app(config: &Config, partitions: Vec<PartitionHandle>, metrics: Metrics) -> A
         durability: durability(config.log.fsync),
         body_timeout: config.http.body_timeout,
         body_bytes_max: config.load.body_bytes_max(),
+        peer_bytes_per_second: config.load.peer_rate,
         partitions,
     }
 }

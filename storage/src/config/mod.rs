@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use model::Partition;
+use url::Url;
 
 use crate::log::{FsyncPolicy, LogOptions};
 use crate::partition::QueueLimits;
@@ -40,6 +41,10 @@ pub struct Config {
     /// The node's name in answers; by default the data directory's
     #[arg(long, env = "EDGELOG_STORAGE_NODE_ID", value_name = "NAME")]
     pub node_id: Option<String>,
+
+    /// Ingest nodes that are told, once this node is ready, to replay what they hold for it
+    #[arg(long, env = "EDGELOG_STORAGE_NOTIFY_INGEST", value_delimiter = ',', value_parser = parse_ingest_url, value_name = "URL,URL")]
+    pub notify_ingest: Vec<Url>,
 
     /// How the log is kept.
     #[command(flatten)]
@@ -114,6 +119,10 @@ pub struct LoadConfig {
     #[arg(long, env = "EDGELOG_STORAGE_BODY_BYTES", default_value = "64MiB", value_parser = parse_memory_bytes, value_name = "SIZE")]
     pub body_bytes: usize,
 
+    /// Bytes of appends that one peer address may send in a second, a burst of one largest body aside; without it, any
+    #[arg(long, env = "EDGELOG_STORAGE_PEER_RATE", value_parser = parse_bytes, value_name = "SIZE")]
+    pub peer_rate: Option<u64>,
+
     /// Threads for reads and searches: so many run at once
     #[arg(long, env = "EDGELOG_STORAGE_BLOCKING_THREADS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=512), value_name = "N")]
     pub blocking_threads: u16,
@@ -154,6 +163,19 @@ impl Config {
         partitions.dedup();
         partitions
     }
+}
+
+/// Parses an ingest node's base URL: `http://HOST[:PORT]`.
+fn parse_ingest_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if url.scheme() != "http"
+        || url.host().is_none()
+        || !matches!(url.path(), "" | "/")
+        || url.query().is_some()
+    {
+        return Err("an ingest node is written as http://HOST:PORT".to_owned());
+    }
+    Ok(url)
 }
 
 impl LoadConfig {

@@ -18,6 +18,7 @@ use model::{BatchDigest, BatchId, ValidBatch};
 
 use super::body::Collected;
 use super::error::ApiError;
+use super::peer_limit::Peer;
 use super::{Shared, parameters, refuse};
 use crate::limits;
 use crate::partition::{Append, Appended, PartitionHandle};
@@ -48,6 +49,8 @@ async fn store(shared: &Shared, request: Request) -> Result<Appended, ApiError> 
     if bytes.is_empty() {
         return Err(ApiError::BodyEmpty);
     }
+    let peer = parts.extensions.get::<Peer>().copied();
+    shared.peer_limit.take(peer, bytes.len()).map_err(|retry_after| ApiError::PeerRate { retry_after })?;
     let digest = target.digest;
     let check = move || {
         // Without the client's own digest, the body as sent tells a repetition from other content.

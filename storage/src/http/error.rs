@@ -44,6 +44,8 @@ pub(super) enum ApiError {
     Batch(#[from] BatchError),
     #[error("as many bytes as this node takes at once are being received already")]
     BodyBudget,
+    #[error("this address has sent more than its share of bytes a second")]
+    PeerRate { retry_after: Duration },
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
@@ -64,7 +66,7 @@ impl ApiError {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyBudget => StatusCode::TOO_MANY_REQUESTS,
+            Self::BodyBudget | Self::PeerRate { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Append(error) => match error {
                 AppendError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
                 AppendError::Conflict => StatusCode::CONFLICT,
@@ -82,7 +84,8 @@ impl ApiError {
     /// When the same request may succeed, where waiting helps.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Append(AppendError::QueueFull { retry_after })
+            Self::PeerRate { retry_after }
+            | Self::Append(AppendError::QueueFull { retry_after })
             | Self::Pool(PoolError::Busy { retry_after }) => Some(*retry_after),
             Self::BodyBudget | Self::Append(AppendError::Failed { .. } | AppendError::Closing) => {
                 Some(Duration::from_secs(1))
@@ -110,6 +113,7 @@ impl ApiError {
             Self::BodyEmpty => "body_empty",
             Self::Batch(_) => "invalid_batch",
             Self::BodyBudget => "body_budget",
+            Self::PeerRate { .. } => "peer_rate",
             Self::Append(error) => match error {
                 AppendError::QueueFull { .. } => "queue_full",
                 AppendError::Conflict => "conflict",
@@ -145,11 +149,16 @@ impl IntoResponse for ApiError {
         let content_type = HeaderValue::from_static(problem::CONTENT_TYPE);
         let mut response = (status, [(CONTENT_TYPE, content_type)], problem.to_json()).into_response();
         if let Some(retry_after) = self.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds_rounded_up(retry_after)));
         }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
     }
+}
+
+/// Whole seconds, at least one: a client that comes back too early comes back twice.
+fn seconds_rounded_up(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }

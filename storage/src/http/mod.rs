@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod metrics;
 mod parameters;
+mod peer_limit;
 mod peer_stream;
 mod read;
 mod search;
@@ -32,6 +33,7 @@ use crate::partition::PartitionHandle;
 use crate::query::Queries;
 use body::BodyBudget;
 use error::ApiError;
+use peer_limit::PeerLimit;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct App {
     pub body_timeout: Duration,
     /// Bytes of bodies in the process.
     pub body_bytes_max: usize,
+    /// Bytes of appends that one peer address may send in a second; `None`: any.
+    pub peer_bytes_per_second: Option<u64>,
 }
 
 /// The routes' state: the app, and what only the routes need.
@@ -57,11 +61,13 @@ pub struct App {
 struct Shared {
     app: Arc<App>,
     budget: BodyBudget,
+    peer_limit: Arc<PeerLimit>,
 }
 
 /// The daemon's routes.
 pub fn router(app: Arc<App>) -> Router {
     let budget = BodyBudget::new(app.body_bytes_max);
+    let peer_limit = Arc::new(PeerLimit::new(app.peer_bytes_per_second));
     let get_only = |request| method_not_allowed(request, "GET, HEAD");
     Router::new()
         .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
@@ -73,7 +79,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(health::live).fallback(get_only))
         .route("/readyz", get(health::ready).fallback(get_only))
         .fallback(unknown_path)
-        .with_state(Shared { app, budget })
+        .with_state(Shared { app, budget, peer_limit })
 }
 
 impl App {
