@@ -52,25 +52,32 @@ pub(crate) fn build_component() -> anyhow::Result<PathBuf> {
     Ok(component)
 }
 
-/// Compiles these packages' programs, and answers where each is.
+/// Programs that were compiled.
 pub(crate) struct Programs(BTreeMap<String, PathBuf>);
 
 impl Programs {
-    /// Compiles them.
+    /// Compiles the programs of these packages.
     ///
     /// # Errors
     /// They do not compile.
     pub(crate) fn build(packages: &[&str], profile: Profile) -> anyhow::Result<Self> {
-        let mut command = command(["build", "--bins", "--message-format=json-render-diagnostics"]);
+        let mut build = command(["build", "--bins"]);
         for package in packages {
-            command.args(["-p", package]);
+            build.args(["-p", package]);
         }
         if profile == Profile::Release {
-            command.arg("--release");
+            build.arg("--release");
         }
-        let output = command.stderr(Stdio::inherit()).output().context("could not run cargo")?;
-        ensure!(output.status.success(), "{} do not compile", packages.join(", "));
-        Ok(Self(String::from_utf8_lossy(&output.stdout).lines().filter_map(executable_of).collect()))
+        Self::built_by(build)
+    }
+
+    /// Compiles everything that a test run needs, at once: every program, and the tests, which so share each
+    /// dependency.
+    ///
+    /// # Errors
+    /// Something does not compile.
+    pub(crate) fn build_with_tests() -> anyhow::Result<Self> {
+        Self::built_by(command(["build", "--workspace", "--bins", "--tests"]))
     }
 
     /// Where this program is.
@@ -80,27 +87,40 @@ impl Programs {
     pub(crate) fn path(&self, name: &str) -> anyhow::Result<&PathBuf> {
         self.0.get(name).with_context(|| format!("cargo built no program named {name}"))
     }
+
+    fn built_by(mut build: Command) -> anyhow::Result<Self> {
+        let build = build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+        let output = build.output().context("could not run cargo")?;
+        ensure!(output.status.success(), "the programs do not compile");
+        Ok(Self(String::from_utf8_lossy(&output.stdout).lines().filter_map(program_of).collect()))
+    }
 }
 
-/// The program that one of cargo's messages reports, by name.
-fn executable_of(message: &str) -> Option<(String, PathBuf)> {
+/// The program that one of cargo's messages reports, by name. The tests of a program are none.
+fn program_of(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let executable = message.get("executable")?.as_str()?;
     let name = message.pointer("/target/name")?.as_str()?;
-    Some((name.to_owned(), PathBuf::from(executable)))
+    let is_test = message.pointer("/profile/test")?.as_bool()?;
+    (!is_test).then(|| (name.to_owned(), PathBuf::from(executable)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn artifact(executable: &str, is_test: bool) -> String {
+        format!(
+            r#"{{"reason":"compiler-artifact","target":{{"name":"storage"}},"profile":{{"test":{is_test}}},"executable":{executable}}}"#
+        )
+    }
+
     #[test]
     fn programs_are_found_in_cargos_messages() {
-        let artifact = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"storage"},"executable":"/t/storage"}"#;
-        assert_eq!(executable_of(artifact), Some(("storage".to_owned(), PathBuf::from("/t/storage"))));
-        let library =
-            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"model"},"executable":null}"#;
-        assert_eq!(executable_of(library), None);
-        assert_eq!(executable_of("not JSON"), None);
+        let program = program_of(&artifact(r#""/t/storage""#, false));
+        assert_eq!(program, Some(("storage".to_owned(), PathBuf::from("/t/storage"))));
+        assert_eq!(program_of(&artifact(r#""/t/deps/storage-1""#, true)), None);
+        assert_eq!(program_of(&artifact("null", false)), None);
+        assert_eq!(program_of("not JSON"), None);
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use super::test_counts::TestCounts;
+use crate::cargo::{self, Programs};
 use crate::table::Table;
-use crate::{cargo, toolchain};
+use crate::{toolchain, workspace};
 
 /// Which checks to run.
 #[derive(Debug, clap::Args)]
@@ -41,6 +42,8 @@ pub(crate) fn run_for_ci() -> anyhow::Result<()> {
 struct Checks {
     fast: bool,
     ci: bool,
+    /// What the scenarios run.
+    programs: Option<Programs>,
     counts: TestCounts,
     times: Vec<(&'static str, Duration)>,
 }
@@ -98,12 +101,9 @@ impl Checks {
         let which: &[&str] =
             if self.fast { &["--workspace", "--exclude", "tests"] } else { &["--workspace"] };
         if !self.fast {
-            // The scenarios run the real programs; built together with the tests, they share every dependency.
-            self.step("programs", |_| {
-                succeed(
-                    cargo::command(["build", "--workspace", "--bins", "--tests"]),
-                    "all programs must compile",
-                )
+            self.step("programs", |checks| {
+                checks.programs = Some(Programs::build_with_tests()?);
+                Ok(())
             })?;
         }
         if !toolchain::has_nextest() {
@@ -154,6 +154,11 @@ impl Checks {
         // Through a pipe the runner would think that nobody wants colours.
         let colours = !self.ci && io::stderr().is_terminal();
         command.env("CARGO_TERM_COLOR", if colours { "always" } else { "never" });
+        // What was built a step before, and need not be looked for or built by the tests.
+        if let Some(programs) = &self.programs {
+            let dir = programs.path("storage")?.parent().context("a program lies in a directory")?;
+            command.env("EDGELOG_BIN_DIR", dir).env("EDGELOG_COMPONENT", workspace::component());
+        }
         let shown = shown(&command);
         println!("> {shown}");
         let mut child =
