@@ -79,7 +79,7 @@ pub struct Scanner<'a> {
     text: &'a str,
     position: usize,
     depth: usize,
-    /// White space skipped so far, in bytes: unchanged over a value means that the value is compact.
+    /// White space skipped so far, in bytes.
     white_space: usize,
 }
 
@@ -92,6 +92,11 @@ impl<'a> Scanner<'a> {
     /// Bytes before the next token.
     pub fn position(&self) -> usize {
         self.position
+    }
+
+    /// Bytes of white space between tokens so far: unchanged over a value means that the value is compact.
+    pub fn white_space(&self) -> usize {
+        self.white_space
     }
 
     /// The text from `start` to here.
@@ -515,8 +520,28 @@ mod tests {
     fn near_json() -> impl Strategy<Value = String> {
         let token = prop_oneof![
             prop::sample::select(vec![
-                "{", "}", "[", "]", ":", ",", " ", "\n", "\"", "\"a\"", "\"\\u00e9\"", "\"\\n\"", "1", "-0", "1.5e3",
-                "01", "true", "null", "nul", "\\", "\"é\"", "\u{0}",
+                "{",
+                "}",
+                "[",
+                "]",
+                ":",
+                ",",
+                " ",
+                "\n",
+                "\"",
+                "\"a\"",
+                "\"\\u00e9\"",
+                "\"\\n\"",
+                "1",
+                "-0",
+                "1.5e3",
+                "01",
+                "true",
+                "null",
+                "nul",
+                "\\",
+                "\"é\"",
+                "\u{0}",
             ])
             .prop_map(str::to_owned),
             any::<String>().prop_map(|text| {

@@ -12,6 +12,8 @@ pub const BATCH_ID: &str = "batch-id";
 pub const BATCH_DIGEST: &str = "batch-digest";
 /// How durable an answer's records are: see [`Durability`].
 pub const DURABILITY: &str = "durability";
+/// The URL of the node that takes a partition's appends, in the `421` of one that does not.
+pub const LEADER: &str = "leader";
 /// Names what an answer lacks, and why; absent from whole answers.
 pub const PARTIAL: &str = "partial";
 
