@@ -11,4 +11,13 @@
     reason = "a helper that fails fails its test"
 )]
 
+mod bad_input;
+mod crashes;
+mod enrichment;
+mod idempotency;
+mod loadgen;
+mod node_down;
+mod placement;
+mod reading;
+mod round_trip;
 mod storage_api;

@@ -32,6 +32,9 @@ fn batch_id(key: &str) -> String {
     BatchId::derive(&Tenant::default(), key, Partition::new(0)).to_string()
 }
 
+/// The query, the body, the status, the record at fault, the field or parameter at fault.
+type BadAppend = (&'static str, String, u16, Option<usize>, Option<&'static str>);
+
 /// An append of NDJSON to a partition of the first node.
 fn append(cluster: &Cluster, partition: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
     let url = cluster.nodes[0].url(&format!("/v1/storage{partition}"));
@@ -81,8 +84,7 @@ async fn a_batch_with_a_fault_is_refused_whole_and_the_answer_names_it() {
     let cluster = nodes().await;
     let good = lines(&[enriched("event_creator", "m", 1)]);
     let without = |field: &str| format!("{good}{}", good.replace(field, "other"));
-    // (the query, the body, the status, the record at fault, the field or parameter at fault)
-    let cases: Vec<(&str, String, u16, Option<usize>, Option<&str>)> = vec![
+    let cases: Vec<BadAppend> = vec![
         ("", good.clone(), 400, None, Some("partition")),
         ("?partition=", good.clone(), 400, None, Some("partition")),
         ("?partition=x", good.clone(), 400, None, Some("partition")),
