@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use model::EnrichedRecord;
 
 /// The bytes of a batch index's header, and of each of its entries (docs/data-format.md).
-const INDEX_ENTRY_BYTES: usize = 128;
+const ENTRY_BYTES: usize = 128;
 
 /// The segments of a partition, oldest first.
 ///
@@ -42,25 +42,68 @@ pub fn lines(partition_dir: &Path) -> Vec<String> {
 /// The records of a partition, each parsed from its line by a parser that is not edgelog's.
 ///
 /// # Panics
-/// When a line is anything but one enriched record, or the batch indexes count other records than there are lines.
+/// When a line is anything but one enriched record, or the batch indexes do not describe the lines.
 pub fn records(partition_dir: &Path) -> Vec<EnrichedRecord> {
     let lines = lines(partition_dir);
-    assert_eq!(lines.len() as u64, indexed_records(partition_dir), "as many lines as records");
+    let indexed: usize = segments(partition_dir).iter().map(|path| check_index(path)).sum();
+    assert_eq!(lines.len(), indexed, "{}: as many lines as records", partition_dir.display());
     let parse =
         |line: &String| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
     lines.iter().map(parse).collect()
 }
 
-/// The records that a partition's batch indexes count.
+/// Checks a segment's batch index as docs/data-format.md describes it, and returns the records that it counts.
 ///
 /// # Panics
-/// When an index cannot be read or ends within an entry.
-pub fn indexed_records(partition_dir: &Path) -> u64 {
-    let of_segment = |path: PathBuf| -> u64 {
-        let index = fs::read(path.with_extension("batches")).unwrap();
-        assert_eq!(index.len() % INDEX_ENTRY_BYTES, 0, "{} has whole entries", path.display());
-        let batches = index.chunks_exact(INDEX_ENTRY_BYTES).skip(1).filter(|entry| entry[4] == 0);
-        batches.map(|entry| u64::from(u32::from_le_bytes(entry[16..20].try_into().unwrap()))).sum()
-    };
-    segments(partition_dir).into_iter().map(of_segment).sum()
+/// When it is not as described.
+fn check_index(segment: &Path) -> usize {
+    let data = fs::read(segment).unwrap();
+    let index = fs::read(segment.with_extension("batches")).unwrap();
+    let shown = segment.display();
+    assert_eq!(index.len() % ENTRY_BYTES, 0, "{shown}: the index has whole entries");
+    let mut entries = index.chunks_exact(ENTRY_BYTES);
+    let header = entries.next().unwrap();
+    assert_eq!(
+        number(header, 0, 4),
+        u64::from(crc32fast::hash(&header[4..])),
+        "{shown}: the header's checksum"
+    );
+    assert_eq!(&header[4..12], b"edgelogB", "{shown}");
+    let mut offset = number(header, 18, 8);
+    let (mut records, mut position) = (0, 0);
+    for entry in entries {
+        assert_eq!(
+            number(entry, 0, 4),
+            u64::from(crc32fast::hash(&entry[4..])),
+            "{shown}: an entry's checksum"
+        );
+        // 3 is the seal; 1 and 2 have no records.
+        if entry[4] != 0 {
+            continue;
+        }
+        let length = number(entry, 32, 4) as usize;
+        assert_eq!(
+            (number(entry, 8, 8), number(entry, 24, 8)),
+            (offset, position as u64),
+            "{shown}: batches join"
+        );
+        let bytes = &data[position..position + length];
+        assert_eq!(
+            number(entry, 20, 4),
+            u64::from(crc32fast::hash(bytes)),
+            "{shown}: the checksum of {position}"
+        );
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(number(entry, 16, 4), lines as u64, "{shown}: the lines from {position}");
+        offset += lines as u64;
+        records += lines;
+        position += length;
+    }
+    assert_eq!(position, data.len(), "{shown}: nothing but batches");
+    records
+}
+
+/// A little-endian number.
+fn number(entry: &[u8], start: usize, bytes: usize) -> u64 {
+    entry[start..start + bytes].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
