@@ -15,6 +15,8 @@ mod table;
 mod toolchain;
 mod workspace;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// edgelog's project tasks.
@@ -45,8 +47,18 @@ enum Task {
     RunChild(process::ChildArguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
         Task::Up(arguments) => commands::up::run(&arguments),
         Task::Test(arguments) => commands::test::run(&arguments),
         Task::Ci => commands::test::run_for_ci(),
