@@ -26,7 +26,7 @@ impl PartitionLog {
     /// The batch that was stored under `id`, however long ago, if retention has left it.
     ///
     /// # Errors
-    /// When an index cannot be read.
+    /// When an index cannot be read; or when the batch was written, and its sync failed.
     pub fn find_batch(&self, id: BatchId) -> Result<Option<KnownBatch>, LogError> {
         let segments = self.shared.segments();
         for segment in segments.iter().rev() {
@@ -39,6 +39,10 @@ impl PartitionLog {
                 && let Some(known) = known_at(segment, place)?
                 && known.id == id
             {
+                if known.end_offset() > self.publishable_end() {
+                    // Its sync failed: nobody may be told that it is stored.
+                    self.check_running()?;
+                }
                 return Ok(Some(known));
             }
         }
@@ -72,6 +76,11 @@ impl PartitionLog {
 }
 
 impl KnownBatch {
+    /// The offset after its last record.
+    pub fn end_offset(&self) -> Offset {
+        self.base_offset.plus(u64::from(self.record_count))
+    }
+
     fn of(header: &BatchHeader) -> Option<Self> {
         Some(Self {
             id: header.id?,

@@ -34,6 +34,11 @@ impl PartitionLog {
     /// When the disk refuses; what was not done is tried again by the next call. A full disk is no error: what frees
     /// room is done all the same.
     pub fn maintain(&mut self, now_ms: u64) -> Result<MaintenanceReport, LogError> {
+        let done = self.do_what_is_due(now_ms);
+        self.or_stopped(done)
+    }
+
+    fn do_what_is_due(&mut self, now_ms: u64) -> Result<MaintenanceReport, LogError> {
         self.check_running()?;
         self.now_ms = now_ms;
         let mut report = MaintenanceReport::default();
@@ -105,10 +110,11 @@ impl PartitionLog {
             self.compression = None;
             self.remove(&format!("{}.tmp", layout::file_name(segment.base_offset, Part::CompressedData)))?;
         }
-        self.shared.change_segments(|list| list.retain(|other| other.base_offset != segment.base_offset));
         self.remove(&layout::file_name(segment.base_offset, Part::Data))?;
         self.remove(&layout::file_name(segment.base_offset, Part::CompressedData))?;
         self.sync_dir()?;
+        // Until here it is the oldest, so that what failed is tried again before a younger one is deleted.
+        self.shared.change_segments(|list| list.retain(|other| other.base_offset != segment.base_offset));
         self.remove(&layout::file_name(segment.base_offset, Part::Index))?;
         self.remove(&layout::file_name(segment.base_offset, Part::Ids))
     }

@@ -1,7 +1,7 @@
 //! A partition's log: plain JSONL segments, a batch index beside each, made durable and recovered.
 //!
 //! The ladder, each knowing only what is below it: `partition_log → segment_writer, reader → segment → batch_index,
-//! segment_data → format, disk`. `open`, `recovery` and `rebuild` turn files into segments; `docs/data-format.md` has
+//! segment_data → format, disk`; a writing log has its disk through `stopping_disk`. `open`, `recovery` and `rebuild` turn files into segments; `docs/data-format.md` has
 //! every byte.
 //!
 //! Invariants: `high watermark ≤ flushed ≤ written`; a batch is whole or absent; an offset, once published, always
@@ -16,6 +16,7 @@ mod error;
 mod format;
 mod layout;
 mod options;
+mod stopping_disk;
 
 mod batch_index;
 mod frames;
@@ -38,10 +39,11 @@ mod known_batches;
 mod maintenance;
 mod partition_log;
 mod reserve;
+mod restart;
 mod snapshot;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use batches::Batches;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode, RealDisk};

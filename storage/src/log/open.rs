@@ -46,6 +46,9 @@ pub(super) struct ActiveTail {
     pub(super) torn_bytes: u64,
     /// Records of flushed batches at the end of which the bytes are gone.
     pub(super) lost_records: u64,
+    /// The first batch of which no later one says that it was flushed, and where its bytes begin.
+    pub(super) unsure_batch: u32,
+    pub(super) unsure_position: u64,
 }
 
 /// Something that a crash left undone.
@@ -346,6 +349,8 @@ impl Opener<'_> {
                 was_closed: marker.is_some(),
                 torn_bytes: recovered.torn_data_bytes,
                 lost_records: recovered.lost_records,
+                unsure_batch: recovered.unsure_batch,
+                unsure_position: recovered.unsure_position,
             });
         }
         let segment = Segment::new(self.partition, base_offset, index, data, summary);

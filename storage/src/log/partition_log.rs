@@ -10,13 +10,12 @@ use std::sync::Arc;
 
 use model::{BatchId, Offset, Partition};
 
-use super::batch_index::BatchIndex;
 use super::compression::Compression;
-use super::disk::{self, Disk, DiskLock, OpenMode};
+use super::disk::{self, Disk, DiskLock};
 use super::error::{Damage, LogError};
 use super::format::ClosedMarker;
 use super::id_list;
-use super::layout::{self, Part};
+use super::layout;
 use super::open::{self, ActiveTail, Fix, Opened};
 use super::options::{FsyncPolicy, LogOptions};
 use super::reader::LogReader;
@@ -24,6 +23,7 @@ use super::reserve::Reserve;
 use super::segment::Summary;
 use super::segment_writer::{NewBatch, SegmentWriter, WriteError};
 use super::shared::Shared;
+use super::stopping_disk::{Stop, StoppingDisk};
 
 /// The one writer of a partition's log.
 #[derive(Debug)]
@@ -40,15 +40,15 @@ pub struct PartitionLog {
     /// The time as it was told last; the log has no clock.
     pub(super) now_ms: u64,
     synced_at_ms: u64,
-    tail: Tail,
+    pub(super) tail: Tail,
     /// What has to be put right before the first write.
-    fixes: Vec<Fix>,
+    pub(super) fixes: Vec<Fix>,
     _lock: Box<dyn DiskLock>,
 }
 
 /// The end of the log.
 #[derive(Debug)]
-enum Tail {
+pub(super) enum Tail {
     /// All segments are sealed.
     Sealed,
     /// The last segment takes appends, once the fixes are applied.
@@ -90,11 +90,13 @@ impl PartitionLog {
         options: LogOptions,
         now_ms: u64,
     ) -> Result<(Self, RecoveryReport), LogError> {
+        let stop = Stop::default();
+        let disk: Arc<dyn Disk> = Arc::new(StoppingDisk::new(disk, stop.clone()));
         let reserve = Reserve::new(dir);
         let lock = reserve.or_give_up(&*disk, || lock(&*disk, dir))?;
         let opened = open::open(&*disk, dir, partition)?;
         let report = RecoveryReport::of(&opened);
-        let shared = Shared::new(partition, opened.segments, opened.missing, opened.next_offset);
+        let shared = Shared::new(partition, opened.segments, opened.missing, opened.next_offset, stop);
         let log = Self {
             disk,
             dir: dir.to_owned(),
@@ -109,7 +111,7 @@ impl PartitionLog {
             now_ms,
             _lock: lock,
         };
-        log.sync_found()?;
+        log.make_found_durable()?;
         Ok((log, report))
     }
 
@@ -120,6 +122,11 @@ impl PartitionLog {
     /// [`LogError::DiskFull`] and [`LogError::Io`]: nothing was appended, and a later append may succeed.
     /// [`LogError::Stopped`]: nothing will be until the log is opened again.
     pub fn append(&mut self, batches: &[NewBatch]) -> Result<Vec<Offset>, LogError> {
+        let appended = self.append_all(batches);
+        self.or_stopped(appended)
+    }
+
+    fn append_all(&mut self, batches: &[NewBatch]) -> Result<Vec<Offset>, LogError> {
         self.check_running()?;
         let Some(newest) = batches.last() else { return Ok(Vec::new()) };
         self.now_ms = newest.appended_at_ms;
@@ -179,6 +186,11 @@ impl PartitionLog {
     /// # Errors
     /// When the disk fails; the log is recovered at its next opening then.
     pub fn close(mut self) -> Result<(), LogError> {
+        let closed = self.flush_and_mark();
+        self.or_stopped(closed)
+    }
+
+    fn flush_and_mark(&mut self) -> Result<(), LogError> {
         self.check_running()?;
         if let Tail::Found(tail) = &self.tail
             && !tail.was_closed
@@ -249,27 +261,9 @@ impl PartitionLog {
         }
     }
 
-    /// Puts right what a crash left, once, before the first write.
-    pub(super) fn prepare(&mut self) -> Result<(), LogError> {
-        if !self.fixes.is_empty() {
-            self.apply_fixes()?;
-        }
-        if let Tail::Found(tail) = &mut self.tail {
-            let segments = self.shared.segments();
-            let Some(last) = segments.last() else { return Ok(()) };
-            let batch_by_id = std::mem::take(&mut tail.batch_by_id);
-            match SegmentWriter::resume(&*self.disk, &self.dir, last, batch_by_id) {
-                Ok(writer) => {
-                    self.shared.replace_segment(writer.segment());
-                    self.tail = Tail::Writing(writer);
-                }
-                Err((error, batch_by_id)) => {
-                    tail.batch_by_id = batch_by_id;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+    /// Whatever failed: if a sync did, that is what there is to say.
+    pub(super) fn or_stopped<T>(&self, outcome: Result<T, LogError>) -> Result<T, LogError> {
+        outcome.map_err(|error| self.check_running().err().unwrap_or(error))
     }
 
     /// Seals the last segment. The next append begins another.
@@ -303,7 +297,7 @@ impl PartitionLog {
         }
     }
 
-    fn publishable_end(&self) -> Offset {
+    pub(super) fn publishable_end(&self) -> Offset {
         match self.options.fsync {
             FsyncPolicy::Always => self.flushed_end(),
             FsyncPolicy::Interval(_) | FsyncPolicy::Never => self.written_end(),
@@ -319,68 +313,13 @@ impl PartitionLog {
         })
     }
 
-    /// What was found may have been written by a process that died before it synced. Whoever reads it, or is told
-    /// that it is stored already, has to be able to rely on it: it is synced before anything else.
-    fn sync_found(&self) -> Result<(), LogError> {
-        let Tail::Found(tail) = &self.tail else { return Ok(()) };
-        if tail.was_closed {
-            return Ok(());
-        }
-        let segments = self.shared.segments();
-        let Some(last) = segments.last() else { return Ok(()) };
-        let sync = |part| {
-            let path = self.dir.join(layout::file_name(last.base_offset, part));
-            self.disk
-                .open(&path, OpenMode::Write)
-                .and_then(|file| file.sync_data())
-                .map_err(|error| LogError::io("sync", &path, error))
-        };
-        sync(Part::Data)?;
-        match &last.index {
-            BatchIndex::File(_) => sync(Part::Index),
-            BatchIndex::Memory(_) => Ok(()),
-        }
-    }
-
-    fn apply_fixes(&mut self) -> Result<(), LogError> {
-        let is_removal = |fix: &Fix| matches!(fix, Fix::Remove(_));
-        for fix in self.fixes.iter().filter(|fix| is_removal(fix)) {
-            fix.apply(&*self.disk, &self.dir)?;
-        }
-        // The marker's removal has to be durable before the segment that it vouches for changes.
-        self.disk.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))?;
-        self.fixes.retain(|fix| !is_removal(fix));
-        while let Some(fix) = self.fixes.first() {
-            fix.apply(&*self.disk, &self.dir)?;
-            if let Fix::WriteIndex { base_offset, .. } = fix {
-                self.use_written_index(*base_offset)?;
-            }
-            self.fixes.remove(0);
-        }
-        Ok(())
-    }
-
-    fn use_written_index(&self, base_offset: Offset) -> Result<(), LogError> {
-        let path = self.dir.join(layout::file_name(base_offset, Part::Index));
-        let file =
-            self.disk.open(&path, OpenMode::Read).map_err(|error| LogError::io("open", &path, error))?;
-        if let Some(segment) =
-            self.shared.segments().iter().find(|segment| segment.base_offset == base_offset)
-        {
-            let with_file = segment.with_files(BatchIndex::File(file), segment.data.clone());
-            self.shared.replace_segment(&Arc::new(with_file));
-        }
-        Ok(())
-    }
-
     /// Tells a refused write from a broken disk, after which the log is stopped.
     fn settle<T>(&self, result: Result<T, WriteError>) -> Result<T, LogError> {
         result.map_err(|error| match error {
             WriteError::Refused(error) => error,
             WriteError::Broken(cause) => {
-                let cause: Arc<str> = cause.into();
-                self.shared.stop(Arc::clone(&cause));
-                LogError::Stopped { cause }
+                self.shared.stop(cause.into());
+                LogError::Stopped { cause: self.shared.stopped().unwrap_or_default() }
             }
         })
     }

@@ -33,6 +33,9 @@ pub(super) struct Recovered {
     pub(super) damage: Vec<Damage>,
     /// Records of flushed batches at the end of which the bytes are gone.
     pub(super) lost_records: u64,
+    /// The first kept batch of which no later one says that it was flushed, and where its bytes begin.
+    pub(super) unsure_batch: u32,
+    pub(super) unsure_position: u64,
     /// Bytes of the data file that are cut before the next append.
     pub(super) torn_data_bytes: u64,
     /// Bytes of the index file that are cut before the next append.
@@ -85,7 +88,13 @@ pub(super) fn recover(
     let lost_records = survey.records_between(kept, survey.flushed_batches);
     let damage = survey.damage(kept);
     let (summary, batch_by_id) = summarize(base_offset, index, &survey, kept)?;
+    let unsure_batch = survey.flushed_batches.min(kept);
     Ok(Recovered {
+        unsure_batch,
+        unsure_position: survey
+            .slots
+            .get(unsure_batch as usize)
+            .map_or(summary.data_bytes, |slot| slot.from.position),
         torn_data_bytes: data_bytes.saturating_sub(summary.data_bytes),
         torn_index_bytes: index_bytes.saturating_sub(BatchIndex::bytes_of(kept)),
         summary,

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 
 use super::error::Damage;
 use super::segment::Segment;
+use super::stopping_disk::Stop;
 
 /// The segments of a log, in order of their offsets.
 pub(super) type SegmentList = Arc<Vec<Arc<Segment>>>;
@@ -26,7 +27,7 @@ pub(super) struct Shared {
     written_end: AtomicU64,
     flushed_end: AtomicU64,
     high_watermark: AtomicU64,
-    stopped: RwLock<Option<Arc<str>>>,
+    stop: Stop,
 }
 
 impl Shared {
@@ -36,6 +37,7 @@ impl Shared {
         segments: Vec<Arc<Segment>>,
         missing: Vec<Damage>,
         end: Offset,
+        stop: Stop,
     ) -> Self {
         Self {
             partition,
@@ -44,7 +46,7 @@ impl Shared {
             written_end: AtomicU64::new(end.get()),
             flushed_end: AtomicU64::new(end.get()),
             high_watermark: AtomicU64::new(0),
-            stopped: RwLock::new(None),
+            stop,
         }
     }
 
@@ -94,10 +96,10 @@ impl Shared {
     }
 
     pub(super) fn stopped(&self) -> Option<Arc<str>> {
-        self.stopped.read().clone()
+        self.stop.cause()
     }
 
     pub(super) fn stop(&self, cause: Arc<str>) {
-        *self.stopped.write() = Some(cause);
+        self.stop.set(cause);
     }
 }

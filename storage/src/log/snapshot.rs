@@ -14,6 +14,7 @@ use super::open;
 use super::partition_log::RecoveryReport;
 use super::reader::{LogReader, PartitionStatus};
 use super::shared::Shared;
+use super::stopping_disk::Stop;
 use super::stored_batch::StoredBatch;
 
 /// A partition's log as it lies on the disk.
@@ -46,7 +47,8 @@ impl LogSnapshot {
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, partition: Partition) -> Result<Self, LogError> {
         let opened = open::open(&*disk, dir, partition)?;
         let report = RecoveryReport::of(&opened);
-        let shared = Shared::new(partition, opened.segments, opened.missing, opened.next_offset);
+        let shared =
+            Shared::new(partition, opened.segments, opened.missing, opened.next_offset, Stop::default());
         shared.raise_high_watermark(opened.next_offset);
         Ok(Self { disk, dir: dir.to_owned(), shared: Arc::new(shared), report })
     }

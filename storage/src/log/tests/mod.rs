@@ -1,11 +1,12 @@
 //! Scenarios of the log over a disk that fails as told. The harness is here, the scenarios in the modules.
 
-mod random;
-mod sim_disk;
+pub(crate) mod random;
+pub(crate) mod sim_disk;
 
 mod crash_points;
 mod damage;
 mod dedup;
+mod fault_points;
 mod faults;
 mod fixtures;
 mod foreign;
