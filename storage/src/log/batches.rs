@@ -76,6 +76,13 @@ impl Batches {
         self
     }
 
+    /// Reads as much at a time as may be, from the first: for who wants all of it.
+    #[must_use]
+    pub(super) fn in_large_windows(mut self) -> Self {
+        self.window_bytes = limits::READ_WINDOW_BYTES_MAX;
+        self
+    }
+
     /// Reads until there is an item or nothing more to come.
     fn advance(&mut self) -> Result<(), LogError> {
         while self.window.is_empty() && self.from < self.to {

@@ -31,6 +31,17 @@ pub(super) enum Part {
     Index,
     /// The sorted batch ids, derived from the index.
     Ids,
+    /// The filters of the words, derived from the records.
+    Filter,
+    /// The columns, derived from the records.
+    Columns,
+}
+
+impl Part {
+    const ALL: [Self; 6] =
+        [Self::Data, Self::CompressedData, Self::Index, Self::Ids, Self::Filter, Self::Columns];
+    /// What a search makes for itself: whatever becomes of these, the log is whole.
+    pub(super) const SIDECARS: [Self; 2] = [Self::Filter, Self::Columns];
 }
 
 /// The lengths of a segment's files, where they exist.
@@ -40,6 +51,16 @@ pub(super) struct SegmentFiles {
     pub(super) compressed: Option<u64>,
     pub(super) index: Option<u64>,
     pub(super) ids: Option<u64>,
+    pub(super) filter: Option<u64>,
+    pub(super) columns: Option<u64>,
+}
+
+impl SegmentFiles {
+    /// The files that are derived from others.
+    pub(super) fn derived(&self) -> impl Iterator<Item = Part> {
+        let parts = [(Part::Ids, self.ids), (Part::Filter, self.filter), (Part::Columns, self.columns)];
+        parts.into_iter().filter_map(|(part, length)| length.map(|_| part))
+    }
 }
 
 /// What was found in a partition's directory.
@@ -86,14 +107,16 @@ pub(super) fn read_listing(entries: Vec<DirEntry>) -> Listing {
                 Part::CompressedData => files.compressed = Some(length),
                 Part::Index => files.index = Some(length),
                 Part::Ids => files.ids = Some(length),
+                Part::Filter => files.filter = Some(length),
+                Part::Columns => files.columns = Some(length),
             }
         }
     }
-    // A list of ids alone is what a crash left of a deletion; it names no segment.
+    // Derived files alone are what a crash left of a deletion; they name no segment.
     listing.segments.retain(|base_offset, files| {
         let real = files.data.is_some() || files.compressed.is_some() || files.index.is_some();
         if !real {
-            listing.temporary.push(file_name(*base_offset, Part::Ids));
+            listing.temporary.extend(files.derived().map(|part| file_name(*base_offset, part)));
         }
         real
     });
@@ -106,6 +129,8 @@ fn suffix(part: Part) -> &'static str {
         Part::CompressedData => "jsonl.zst",
         Part::Index => "batches",
         Part::Ids => "ids",
+        Part::Filter => "filter",
+        Part::Columns => "columns",
     }
 }
 
@@ -114,9 +139,7 @@ fn parse(name: &str) -> Option<(Offset, Part)> {
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let part = [Part::Data, Part::CompressedData, Part::Index, Part::Ids]
-        .into_iter()
-        .find(|p| suffix(*p) == rest)?;
+    let part = Part::ALL.into_iter().find(|p| suffix(*p) == rest)?;
     Some((Offset::new(digits.parse().ok()?), part))
 }
 
@@ -126,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_file_name_is_parsed_back_and_strangers_are_passed_over() {
-        for part in [Part::Data, Part::CompressedData, Part::Index, Part::Ids] {
+        for part in Part::ALL {
             let name = file_name(Offset::new(u64::MAX), part);
             assert_eq!(parse(&name), Some((Offset::new(u64::MAX), part)));
         }

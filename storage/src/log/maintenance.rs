@@ -116,7 +116,8 @@ impl PartitionLog {
         // Until here it is the oldest, so that what failed is tried again before a younger one is deleted.
         self.shared.change_segments(|list| list.retain(|other| other.base_offset != segment.base_offset));
         self.remove(&layout::file_name(segment.base_offset, Part::Index))?;
-        self.remove(&layout::file_name(segment.base_offset, Part::Ids))
+        self.remove(&layout::file_name(segment.base_offset, Part::Ids))?;
+        Part::SIDECARS.iter().try_for_each(|part| self.remove(&layout::file_name(segment.base_offset, *part)))
     }
 
     fn compress_step(&mut self, report: &mut MaintenanceReport) -> Result<(), LogError> {

@@ -40,6 +40,7 @@ mod maintenance;
 mod partition_log;
 mod reserve;
 mod restart;
+mod sidecars;
 mod snapshot;
 
 #[cfg(test)]
@@ -53,7 +54,8 @@ pub use layout::{partition_dir, partition_of_dir};
 pub use maintenance::MaintenanceReport;
 pub use options::{FsyncPolicy, LogOptions};
 pub use partition_log::{PartitionLog, RecoveryReport};
-pub use reader::{LogReader, PartitionStatus, SegmentStatus};
+pub use reader::{BatchExtent, LogReader, PartitionStatus, SegmentExtent, SegmentStatus};
 pub use segment_writer::NewBatch;
+pub use sidecars::{Sidecar, Sidecars};
 pub use snapshot::{LogSnapshot, Verification};
 pub use stored_batch::{Lines, StoredBatch};

@@ -164,9 +164,7 @@ impl Opener<'_> {
                 continue;
             }
             self.remove(base_offset, Part::Index);
-            if files.ids.is_some() {
-                self.remove(base_offset, Part::Ids);
-            }
+            files.derived().for_each(|part| self.remove(base_offset, part));
             self.opened.next_offset = self.opened.next_offset.max(base_offset);
         }
         kept

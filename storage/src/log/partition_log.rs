@@ -16,6 +16,7 @@ use super::error::{Damage, LogError};
 use super::format::ClosedMarker;
 use super::id_list;
 use super::layout;
+use super::limits;
 use super::open::{self, ActiveTail, Fix, Opened};
 use super::options::{FsyncPolicy, LogOptions};
 use super::reader::LogReader;
@@ -23,6 +24,7 @@ use super::reserve::Reserve;
 use super::segment::Summary;
 use super::segment_writer::{NewBatch, SegmentWriter, WriteError};
 use super::shared::Shared;
+use super::sidecars::Sidecars;
 use super::stopping_disk::{Stop, StoppingDisk};
 
 /// The one writer of a partition's log.
@@ -37,6 +39,8 @@ pub struct PartitionLog {
     /// Segments whose compression failed; not tried again before the next start.
     pub(super) compression_given_up: Vec<Offset>,
     pub(super) reserve: Reserve,
+    /// Memory for the filters over the sealed segments' batch ids.
+    pub(super) id_filter_bytes_max: usize,
     /// The time as it was told last; the log has no clock.
     pub(super) now_ms: u64,
     synced_at_ms: u64,
@@ -105,6 +109,7 @@ impl PartitionLog {
             compression: None,
             compression_given_up: Vec::new(),
             reserve,
+            id_filter_bytes_max: limits::ID_FILTER_BYTES_MAX,
             tail: opened.active.map_or(Tail::Sealed, Tail::Found),
             fixes: opened.fixes,
             synced_at_ms: now_ms,
@@ -179,6 +184,11 @@ impl PartitionLog {
     /// A reader of this log. It outlives the writer.
     pub fn reader(&self) -> LogReader {
         LogReader::new(Arc::clone(&self.shared))
+    }
+
+    /// The door to what a search keeps beside the segments. It outlives the writer.
+    pub fn sidecars(&self) -> Sidecars {
+        Sidecars::new(Arc::clone(&self.disk), self.dir.clone(), Arc::clone(&self.shared))
     }
 
     /// Flushes everything and says so on the disk, so that the next opening need not look.

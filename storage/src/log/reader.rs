@@ -8,6 +8,8 @@ use model::{Offset, Partition};
 
 use super::batches::{Batches, Direction};
 use super::error::{Damage, LogError};
+use super::format::BatchHeader;
+use super::limits;
 use super::segment::Segment;
 use super::shared::{SegmentList, Shared};
 
@@ -67,6 +69,40 @@ pub struct SegmentStatus {
     pub damage_count: u64,
 }
 
+/// What one has to know of a segment to pass it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentExtent {
+    /// Its base offset, and so its name.
+    pub base_offset: Offset,
+    /// The offset after its last record.
+    pub end_offset: Offset,
+    /// Bytes of records, before compression.
+    pub data_bytes: u64,
+    /// Its batches.
+    pub batch_count: u32,
+    /// The earliest record's timestamp, Unix milliseconds.
+    pub timestamp_min_ms: u64,
+    /// The latest record's timestamp, Unix milliseconds.
+    pub timestamp_max_ms: u64,
+    /// Whether it never changes again.
+    pub sealed: bool,
+}
+
+/// Where a batch is, and when its records are from, as its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchExtent {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The offset after its last record.
+    pub end_offset: Offset,
+    /// Bytes of its records, before compression.
+    pub length: u32,
+    /// The earliest record's timestamp, Unix milliseconds.
+    pub timestamp_min_ms: u64,
+    /// The latest record's timestamp, Unix milliseconds.
+    pub timestamp_max_ms: u64,
+}
+
 impl LogReader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
@@ -102,6 +138,52 @@ impl LogReader {
             self.first_offset(),
             offset.min(self.high_watermark()),
         )
+    }
+
+    /// The batches that hold records from `from` to `to`, oldest first, read in as few pieces as can be.
+    pub fn batches_between(&self, from: Offset, to: Offset) -> Batches {
+        Batches::new(self.clone(), Direction::Forward, from, to.min(self.high_watermark())).in_large_windows()
+    }
+
+    /// The segments that have records, oldest first. What was appended last may lie beyond the high watermark.
+    pub fn segment_extents(&self) -> Vec<SegmentExtent> {
+        let segments = self.shared.segments();
+        let extents = segments.iter().map(|segment| SegmentExtent::of(segment));
+        extents.filter(|extent| extent.base_offset < extent.end_offset).collect()
+    }
+
+    /// Hands the batches that hold records from `from` to `to` to `visit`, oldest first, unread but for their
+    /// headers. Headers that cannot be read are passed over.
+    ///
+    /// # Errors
+    /// When an index cannot be read.
+    pub fn visit_batch_extents(
+        &self,
+        from: Offset,
+        to: Offset,
+        mut visit: impl FnMut(BatchExtent),
+    ) -> Result<(), LogError> {
+        let to = to.min(self.high_watermark());
+        for segment in self.shared.segments().iter() {
+            let summary = segment.summary();
+            if segment.base_offset >= to || summary.end_offset <= from {
+                continue;
+            }
+            let mut batch = segment.batch_at(from)?;
+            while batch < summary.batch_count {
+                let count = (summary.batch_count - batch).min(limits::HEADER_RUN_SCAN);
+                for header in segment.headers(batch, count)?.into_iter().flatten() {
+                    if header.base_offset >= to {
+                        return Ok(());
+                    }
+                    if header.end_offset() > from && header.record_count > 0 {
+                        visit(BatchExtent::of(&header));
+                    }
+                }
+                batch += count;
+            }
+        }
+        Ok(())
     }
 
     /// An offset before which every record is older than `timestamp_ms`: where a reader of later records may begin.
@@ -159,6 +241,33 @@ impl PartitionStatus {
     /// The places of damage that are listed.
     pub fn damage(&self) -> impl Iterator<Item = &Damage> {
         self.missing.iter().chain(self.segments.iter().flat_map(|segment| &segment.damage))
+    }
+}
+
+impl SegmentExtent {
+    fn of(segment: &Segment) -> Self {
+        let summary = segment.summary();
+        Self {
+            base_offset: segment.base_offset,
+            end_offset: summary.end_offset,
+            data_bytes: summary.data_bytes,
+            batch_count: summary.batch_count,
+            timestamp_min_ms: summary.timestamp_min_ms,
+            timestamp_max_ms: summary.timestamp_max_ms,
+            sealed: summary.sealed,
+        }
+    }
+}
+
+impl BatchExtent {
+    fn of(header: &BatchHeader) -> Self {
+        Self {
+            base_offset: header.base_offset,
+            end_offset: header.end_offset(),
+            length: header.length,
+            timestamp_min_ms: header.timestamp_min_ms,
+            timestamp_max_ms: header.timestamp_max_ms,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod maintenance;
 mod model_based;
 mod reading;
 mod real_disk;
+mod sidecars;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
