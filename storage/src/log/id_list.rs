@@ -1,7 +1,7 @@
 //! The sorted batch ids of a sealed segment: was this id stored here?
 //!
-//! A Bloom filter answers nearly every "no" from memory; a "yes" costs a few reads of one page. The file is derived
-//! from the batch index: whatever is wrong with it, it is made again.
+//! A Bloom filter answers nearly every "no", from memory or by reading one block; a "yes" costs a few reads of one page.
+//! The file is derived from the batch index: whatever is wrong with it, it is made again.
 //!
 //! Invariant: an answer is checked against the batch's own header. Memory is bounded by the filters' budget.
 
@@ -42,15 +42,30 @@ pub(super) struct IdList {
     file: Arc<dyn DiskFile>,
     page_count: u32,
     pages_position: u64,
-    /// Left out when the partition's filters have no room for it.
-    filter: Option<Vec<u64>>,
+    filter: Filter,
 }
+
+/// The Bloom filter of an id list: which ids it has, and a few others.
+#[derive(Debug)]
+enum Filter {
+    Memory(Vec<Block>),
+    /// The partition's filters have no room for it: it is read block by block.
+    File {
+        blocks: usize,
+    },
+}
+
+/// One cache line of a filter: all bits of an id are in one.
+type Block = [u64; FILTER_BLOCK_WORDS];
 
 impl IdListSlot {
     /// Bytes of memory that the list's filter takes.
     pub(super) fn filter_bytes(&self) -> usize {
         match self {
-            Self::Open(list) => list.filter.as_ref().map_or(0, |words| words.len() * 8),
+            Self::Open(list) => match &list.filter {
+                Filter::Memory(blocks) => blocks.len() * FILTER_BLOCK_BYTES,
+                Filter::File { .. } => 0,
+            },
             Self::NotAsked => 0,
         }
     }
@@ -141,24 +156,23 @@ impl IdList {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let filter_bytes = header.filter_blocks as usize * FILTER_BLOCK_BYTES;
+        // Checked even if it is not kept: its blocks have no checksums of their own.
+        let mut bytes = vec![0; filter_bytes];
+        disk::read_full(&*file, &mut bytes, HEADER_BYTES as u64)?;
+        if crc32fast::hash(&bytes) != header.filter_crc {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let filter = if filter_bytes <= filter_room {
-            let mut bytes = vec![0; filter_bytes];
-            disk::read_full(&*file, &mut bytes, HEADER_BYTES as u64)?;
-            if crc32fast::hash(&bytes) != header.filter_crc {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            Some(bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
+            Filter::Memory(bytes.as_chunks().0.iter().map(decode_block).collect())
         } else {
-            None
+            Filter::File { blocks: header.filter_blocks as usize }
         };
         let pages_position = (HEADER_BYTES + filter_bytes) as u64;
         Ok(Self { file, page_count: header.page_count, pages_position, filter })
     }
 
     fn find(&self, id: BatchId) -> io::Result<Option<u32>> {
-        if let Some(filter) = &self.filter
-            && !filter_has(filter, id)
-        {
+        if !self.may_have(id)? {
             return Ok(None);
         }
         let (mut low, mut high) = (0, self.page_count);
@@ -175,6 +189,20 @@ impl IdList {
             }
         }
         Ok(None)
+    }
+
+    /// What the filter says.
+    fn may_have(&self, id: BatchId) -> io::Result<bool> {
+        match &self.filter {
+            Filter::Memory(blocks) => Ok(filter_has(blocks, id)),
+            Filter::File { blocks } => {
+                let (number, mask) = filter_place(*blocks, id);
+                let mut bytes = [0; FILTER_BLOCK_BYTES];
+                let position = HEADER_BYTES + number * FILTER_BLOCK_BYTES;
+                disk::read_full(&*self.file, &mut bytes, position as u64)?;
+                Ok(has_all(&decode_block(&bytes), &mask))
+            }
+        }
     }
 
     fn page(&self, number: u32) -> io::Result<Vec<(BatchId, u32)>> {
@@ -197,12 +225,12 @@ impl IdList {
 fn encode(segment: &Segment, mut ids: Vec<(BatchId, u32)>) -> Vec<u8> {
     ids.sort_unstable();
     let filter = make_filter(&ids);
-    let filter_bytes: Vec<u8> = filter.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let filter_bytes: Vec<u8> = filter.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
     let header = IdListHeader {
         base_offset: segment.base_offset,
         batch_count: segment.summary().batch_count,
         page_count: ids.len().div_ceil(ENTRIES_PER_PAGE) as u32,
-        filter_blocks: (filter_bytes.len() / FILTER_BLOCK_BYTES) as u32,
+        filter_blocks: filter.len() as u32,
         filter_crc: crc32fast::hash(&filter_bytes),
     };
     let mut out = header.encode();
@@ -227,35 +255,50 @@ fn decode_entry(entry: &[u8; ENTRY_BYTES]) -> (BatchId, u32) {
     (BatchId::from_bytes(id), u32::from_le_bytes(batch))
 }
 
-fn make_filter(ids: &[(BatchId, u32)]) -> Vec<u64> {
+fn decode_block(bytes: &[u8; FILTER_BLOCK_BYTES]) -> Block {
+    let mut block = Block::default();
+    for (word, bytes) in block.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    block
+}
+
+fn make_filter(ids: &[(BatchId, u32)]) -> Vec<Block> {
     let blocks = (ids.len() * FILTER_BITS_PER_ID).div_ceil(FILTER_BLOCK_BYTES * 8).max(1);
-    let mut filter = vec![0; blocks * FILTER_BLOCK_WORDS];
+    let mut filter = vec![Block::default(); blocks];
     for (id, _) in ids {
-        for (word, mask) in filter_bits(blocks, *id) {
-            if let Some(word) = filter.get_mut(word) {
-                *word |= mask;
-            }
+        let (number, mask) = filter_place(blocks, *id);
+        if let Some(block) = filter.get_mut(number) {
+            block.iter_mut().zip(mask).for_each(|(word, mask)| *word |= mask);
         }
     }
     filter
 }
 
-fn filter_has(filter: &[u64], id: BatchId) -> bool {
-    let blocks = filter.len() / FILTER_BLOCK_WORDS;
-    filter_bits(blocks, id).all(|(word, mask)| filter.get(word).is_none_or(|bits| bits & mask != 0))
+fn filter_has(filter: &[Block], id: BatchId) -> bool {
+    let (number, mask) = filter_place(filter.len(), id);
+    filter.get(number).is_none_or(|block| has_all(block, &mask))
 }
 
-/// The bits of an id: words of one block, and the bit in each.
-fn filter_bits(blocks: usize, id: BatchId) -> impl Iterator<Item = (usize, u64)> {
+fn has_all(block: &Block, mask: &Block) -> bool {
+    block.iter().zip(mask).all(|(word, mask)| word & mask == *mask)
+}
+
+/// The block of an id, and its bits there.
+fn filter_place(blocks: usize, id: BatchId) -> (usize, Block) {
     let number = u128::from_le_bytes(id.to_bytes());
     // Ids are random in most of their bits, but not in all: both halves count, and the product spreads them.
     let mixed = (number as u64 ^ ((number >> 64) as u64).rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let block = ((u128::from(mixed) * blocks as u128) >> 64) as usize;
     let bits = mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 8;
-    (0..FILTER_PROBES).map(move |probe| {
+    let mut mask = Block::default();
+    for probe in 0..FILTER_PROBES {
         let bit = (bits >> (probe * 9)) as usize & (FILTER_BLOCK_BYTES * 8 - 1);
-        (block * FILTER_BLOCK_WORDS + bit / 64, 1 << (bit % 64))
-    })
+        if let Some(word) = mask.get_mut(bit / 64) {
+            *word |= 1 << (bit % 64);
+        }
+    }
+    (block, mask)
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl PartitionLog {
     pub(super) fn id_filter_room(&self) -> usize {
         let taken: usize =
             self.shared.segments().iter().filter_map(|s| Some(s.ids.try_lock()?.filter_bytes())).sum();
-        limits::ID_FILTER_BYTES_MAX.saturating_sub(taken)
+        self.id_filter_bytes_max.saturating_sub(taken)
     }
 }
 

@@ -19,6 +19,9 @@ pub(super) const READ_WINDOW_BYTES_MAX: usize = 1 << 20;
 /// Bytes that recovery, verification and import read at a time.
 pub(super) const SCAN_BUFFER_BYTES: usize = 1 << 20;
 
+/// Bytes that a disk writes whole or not at all; larger ones are multiples of it.
+pub(super) const SECTOR_BYTES: usize = 512;
+
 /// Bytes of one batch. Far above what a request may carry; a header that says more is nonsense.
 pub(super) const BATCH_BYTES_MAX: u64 = 1 << 30;
 
@@ -40,7 +43,8 @@ pub(super) const COMPRESSION_STEP_BYTES: u64 = 8 << 20;
 /// zstd's level for cold segments: they are written once and read seldom, yet appends wait for it.
 pub(super) const COMPRESSION_LEVEL: i32 = 3;
 
-/// Bytes of Bloom filters over batch ids that one partition keeps in memory, newest segments first.
+/// Bytes of Bloom filters over batch ids that one partition keeps in memory, newest segments first: those of 5.6 million
+/// batches. Of older ones a block is read for each question.
 pub(super) const ID_FILTER_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes that stay allocated so that a full disk has room for what frees it: directory entries and small markers.

@@ -3,7 +3,7 @@
 //! A crash loses any part of what was not synced, in any order, but it never alters what was. Each header says how
 //! many batches were flushed before it was written. Below the highest such count nothing can be torn: a mismatch
 //! there is damage, and is kept. From there on it is a torn tail if nothing whole follows, or if the bytes never
-//! reached the disk: those read as zeros or lie beyond the file's end, and JSON holds no zero byte.
+//! reached the disk: those are sectors of zeros or lie beyond the file's end, and JSON holds no zero byte.
 //!
 //! A disk that lied about its syncs, or a hand that cut the file, can also leave flushed batches at the very end
 //! without bytes. There is nothing of them to keep: they are cut like a torn tail, and counted as lost.
@@ -323,16 +323,16 @@ impl<'a> DataChecker<'a> {
 
     fn check(&mut self, header: &BatchHeader) -> State {
         let mut hasher = crc32fast::Hasher::new();
-        let mut has_zero = false;
+        let mut sectors = Sectors::from(header.position);
         match self.each_piece(header, |piece| hasher.update(piece)) {
             Err(_) => return State::Unreadable,
             Ok(false) => return State::TornBytes,
             Ok(true) if hasher.finalize() == header.crc => return State::Whole,
             Ok(true) => {}
         }
-        match self.each_piece(header, |piece| has_zero |= memchr::memchr(0, piece).is_some()) {
+        match self.each_piece(header, |piece| sectors.add(piece)) {
             Err(_) => State::Unreadable,
-            Ok(_) if has_zero => State::TornBytes,
+            Ok(_) if sectors.end() => State::TornBytes,
             Ok(_) => State::WrongBytes,
         }
     }
@@ -369,5 +369,38 @@ impl<'a> DataChecker<'a> {
             }
         };
         Ok(())
+    }
+}
+
+/// Looks for sectors that were never written: zeros alone. A zero among other bytes is a bit that flipped.
+struct Sectors {
+    position: u64,
+    /// Whether all bytes of this sector so far are zeros, and there are some.
+    is_zero: Option<bool>,
+    has_lost: bool,
+}
+
+impl Sectors {
+    fn from(position: u64) -> Self {
+        Self { position, is_zero: None, has_lost: false }
+    }
+
+    fn add(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            let room = limits::SECTOR_BYTES - (self.position % limits::SECTOR_BYTES as u64) as usize;
+            let (sector, rest) = piece.split_at(room.min(piece.len()));
+            let is_zero = sector.iter().all(|byte| *byte == 0);
+            self.is_zero = Some(self.is_zero.unwrap_or(true) && is_zero);
+            self.position += sector.len() as u64;
+            if self.position.is_multiple_of(limits::SECTOR_BYTES as u64) {
+                self.has_lost |= self.is_zero.take().unwrap_or_default();
+            }
+            piece = rest;
+        }
+    }
+
+    /// Whether any sector, the last one included, was never written.
+    fn end(&mut self) -> bool {
+        self.has_lost || self.is_zero.unwrap_or_default()
     }
 }

@@ -79,6 +79,13 @@ impl Files {
     }
 }
 
+/// Where each batch's bytes begin.
+fn starts(written: &[NewBatch]) -> Vec<usize> {
+    let begin =
+        |end: &mut usize, new: &NewBatch| Some(std::mem::replace(end, *end + new.batch.bytes().len()));
+    written.iter().scan(0, begin).collect()
+}
+
 fn crashed(batches: &[NewBatch]) -> Files {
     let disk = SimDisk::new();
     let _log = log_of(&disk, &one_segment(), batches);
@@ -178,12 +185,7 @@ fn a_flipped_bit_of_a_closed_log_costs_its_own_batch_alone() {
         let flipped = Files { data: files.data.clone(), index, closed: files.closed.clone() };
         check(flipped, hit, format!("bit {bit} of the index"));
     }
-    let mut starts = written.iter().scan(0, |end, new| {
-        let start = *end;
-        *end += new.batch.bytes().len();
-        Some(start)
-    });
-    let starts: Vec<usize> = starts.by_ref().collect();
+    let starts = starts(&written);
     for byte in (0..files.data.len()).step_by(5) {
         let mut data = files.data.clone();
         data[byte] ^= 1 << (byte % 8);
@@ -213,6 +215,51 @@ fn a_flipped_bit_after_a_crash_costs_its_own_batch_alone() {
             check_goes_on(&disk, &items, &context);
         }
     }
+}
+
+#[test]
+fn a_flipped_bit_of_the_data_after_a_crash_costs_its_own_batch_alone() {
+    let written = some_batches(4);
+    let files = crashed(&written);
+    let starts = starts(&written);
+    // Of each byte one bit; and of some bytes all bits, which leaves a zero.
+    let single = (0..files.data.len()).map(|byte| (byte, 1 << (byte % 8)));
+    let whole = (0..files.data.len()).step_by(3).map(|byte| (byte, files.data[byte]));
+    for (byte, flip) in single.chain(whole) {
+        let mut data = files.data.clone();
+        data[byte] ^= flip;
+        let hit = starts.partition_point(|start| *start <= byte) - 1;
+        let disk = Files { data, index: files.index.clone(), closed: None }.put();
+        let context = format!("byte {byte} xor {flip}");
+        let (log, report) = open(&disk, &one_segment());
+        let items = read_items(&log.reader());
+        let readable = check_items(&items, &written, &context);
+        assert_eq!(readable, (0..4).filter(|number| *number != hit).collect::<Vec<_>>(), "{context}");
+        // Of the last batch no later one says that it was flushed: it counts as torn.
+        assert_eq!((report.damage.len(), report.lost_records), (usize::from(hit < 3), 0), "{context}");
+        assert!(report.damage.iter().all(|damage| damage.kind == DamageKind::Bytes), "{context}");
+        drop(log);
+        check_goes_on(&disk, &items, &context);
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_front_of_a_torn_batch_is_not_taken_for_torn() {
+    let written = some_batches(4);
+    let files = crashed(&written);
+    let starts = starts(&written);
+    // The third batch is torn; the second was flushed, and has a zero where there was something else.
+    let mut data = files.data[..starts[2] + 50].to_vec();
+    data[starts[1] + 50] = 0;
+    let index = files.index[..4 * ENTRY_BYTES].to_vec();
+    let disk = Files { data, index, closed: None }.put();
+    let (log, report) = open(&disk, &one_segment());
+    assert_eq!((report.torn_bytes, report.lost_records, report.damage.len()), (50, 0, 1), "{report:?}");
+    let items = read_items(&log.reader());
+    assert_eq!(check_items(&items, &written, "torn"), [0]);
+    assert_eq!(items.len(), 2, "the second is damage");
+    drop(log);
+    check_goes_on(&disk, &items, "torn");
 }
 
 #[test]

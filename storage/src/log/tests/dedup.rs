@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::KnownBatch;
+use crate::log::id_list::IdListSlot;
 
 fn known(written: &[NewBatch]) -> Vec<KnownBatch> {
     let mut base_offset = Offset::ZERO;
@@ -70,6 +71,26 @@ fn id_lists_that_are_gone_or_spoilt_are_made_again() {
     for base_offset in sealed {
         assert!(disk.read(&path(*base_offset, Part::Ids)).len() > 4096);
     }
+}
+
+#[test]
+fn filters_for_which_there_is_no_memory_are_asked_on_the_disk() {
+    let written = some_batches(60);
+    let disk = SimDisk::new();
+    let mut log = log_of(&disk, &small_segments(), &written);
+    log.id_filter_bytes_max = 0;
+    for segment in log.shared.segments().iter() {
+        *segment.ids.lock() = IdListSlot::default();
+    }
+    check_all_found(&log, &written);
+    let sealed = log.reader().status().segments.len() as u64 - 1;
+    let before = disk.read_bytes();
+    for stranger in 20_000..21_000 {
+        assert_eq!(log.find_batch(id(stranger)).unwrap(), None);
+    }
+    // One block of each filter, and now and then a page that was asked for nothing.
+    let bytes = (disk.read_bytes() - before) / 1000 / sealed;
+    assert!((64..100).contains(&bytes), "{bytes} bytes for each question in each of {sealed} segments");
 }
 
 #[test]

@@ -101,6 +101,11 @@ fn after_a_failed_sync_nothing_is_written_until_a_restart() {
     assert!(matches!(log.sync(), Err(LogError::Stopped { .. })));
     assert!(matches!(log.append(&[batch(101, 1)]), Err(LogError::Stopped { .. })));
     assert!(matches!(log.maintain(0), Err(LogError::Stopped { .. })));
+    assert!(
+        matches!(log.find_batch(id(100)), Err(LogError::Stopped { .. })),
+        "nobody is told that it is stored"
+    );
+    assert!(log.find_batch(id(2)).unwrap().is_some());
     log.publish(log.written_end());
     assert_same(&read_all(&log.reader()), &written);
     assert!(log.reader().status().stopped.is_some());

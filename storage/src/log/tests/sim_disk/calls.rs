@@ -131,7 +131,6 @@ impl DiskFile for SimHandle {
         let count = buffer.len().min(content.len() - start);
         buffer[..count].copy_from_slice(&content[start..start + count]);
         state.read_bytes += count as u64;
-        state.reads += 1;
         Ok(count)
     }
 

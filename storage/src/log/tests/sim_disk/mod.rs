@@ -58,7 +58,6 @@ struct State {
     hold_syncs: bool,
     bad_sector: Option<(PathBuf, u64)>,
     syncs: u64,
-    reads: u64,
     read_bytes: u64,
 }
 
@@ -172,11 +171,6 @@ impl SimDisk {
     /// Bytes that were read so far.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.state.lock().read_bytes
-    }
-
-    /// Reads so far.
-    pub(crate) fn reads(&self) -> u64 {
-        self.state.lock().reads
     }
 
     /// The byte at `position` of a file cannot be read any more.
