@@ -1,12 +1,34 @@
-//! The ingest component.
+//! edgelog's ingest component: takes log records over HTTP, enriches them and delivers them to the storage nodes;
+//! reads them back from there.
+//!
+//! `glue` (wasm only) → [`app`] → [`router`] → [`ingest`] and [`read`]. What a request does is a function of the
+//! request, the [`config`], the time and what [`storage`] answers; so everything but the glue compiles and is tested
+//! natively.
+//!
+//! Invariants: nothing per request outlives it; what all requests of an instance hold is bounded ([`budget`]); no
+//! host but the configured storage nodes is called; nothing here panics, for a trap would take down the other requests
+//! that the instance has in hand. The component keeps nothing: it may run any number of times, behind anything.
+
+pub mod answer;
+pub mod app;
 pub mod batch;
 pub mod body;
 pub mod budget;
 pub mod client_ip;
 pub mod config;
+pub mod context;
 pub mod decode;
+pub mod delivery;
+pub mod ingest;
 pub mod limits;
 pub mod message;
+pub mod query_string;
+pub mod read;
 pub mod record;
+pub mod router;
 pub mod split;
+pub mod storage;
 pub mod timestamp;
+
+#[cfg(target_family = "wasm")]
+mod glue;

@@ -1,0 +1,19 @@
+//! What the handling of a request works with.
+
+use crate::budget::Budget;
+use crate::config::Config;
+
+/// The surroundings of one request. Time and chance come from outside, so that the handling is a function of these.
+#[derive(Clone, Copy)]
+pub struct Context<'c, S> {
+    /// The configuration.
+    pub config: &'c Config,
+    /// The way to storage.
+    pub storage: &'c S,
+    /// The bytes that may be held.
+    pub budget: &'c Budget,
+    /// When the request came, Unix milliseconds.
+    pub now_ms: u64,
+    /// Random bits, for a key of the request's own.
+    pub random: u128,
+}

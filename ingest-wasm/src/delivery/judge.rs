@@ -1,0 +1,72 @@
+//! What a node's reply to an append means. Pure. When in doubt the batch is not stored.
+
+use model::wire::{self, AppendAnswer};
+
+use super::{Delivery, Failure, FailureKind, Outcome};
+use crate::config::{Config, StorageNode};
+use crate::storage::{ExchangeError, SendError, WholeReply};
+
+/// What follows from a reply.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<'c> {
+    /// That was it.
+    Done(Outcome),
+    /// This node is the one to ask.
+    Follow(&'c StorageNode),
+    /// The same may succeed another time.
+    Again(Failure),
+}
+
+pub(super) fn judge<'c>(
+    config: &'c Config,
+    node: &StorageNode,
+    delivery: &Delivery,
+    reply: Result<WholeReply<'_>, ExchangeError>,
+) -> Step<'c> {
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(error) => {
+            let failure = failure(FailureKind::Unavailable, format!("{node}: {error}"), None);
+            return match error {
+                ExchangeError::Send(SendError::Denied) => Step::Done(Outcome::Failed(failure)),
+                _ => Step::Again(failure),
+            };
+        }
+    };
+    let failed = |kind| failure(kind, format!("{node}: {}", reply.reason()), reply.retry_after_s());
+    match reply.status {
+        200 => judge_success(node, delivery, &reply),
+        409 => Step::Done(Outcome::Failed(failed(FailureKind::Conflict))),
+        413 => Step::Done(Outcome::Failed(failed(FailureKind::TooLarge))),
+        // Only a configured node is ever called, whatever a node says.
+        421 => match reply.headers.first(wire::LEADER).and_then(|url| config.node_at(url)) {
+            Some(leader) => Step::Follow(leader),
+            None => Step::Done(Outcome::Failed(failed(FailureKind::Unavailable))),
+        },
+        507 => Step::Done(Outcome::Failed(failed(FailureKind::DiskFull))),
+        408 | 429 | 500..=599 => Step::Again(failed(FailureKind::Unavailable)),
+        _ => Step::Done(Outcome::Failed(failed(FailureKind::Refused))),
+    }
+}
+
+/// Believes a success only if it is one for this batch.
+fn judge_success<'c>(node: &StorageNode, delivery: &Delivery, reply: &WholeReply<'_>) -> Step<'c> {
+    match serde_json::from_slice::<AppendAnswer>(reply.body.bytes()) {
+        Ok(answer) if answer.stored == delivery.record_count as u64 => {
+            let durability = reply.headers.first(wire::DURABILITY).map(str::to_owned);
+            Step::Done(Outcome::Stored { durability })
+        }
+        Ok(answer) => {
+            let detail = format!("{node}: it stored {} of {} records", answer.stored, delivery.record_count);
+            Step::Again(failure(FailureKind::Unavailable, detail, None))
+        }
+        Err(_) => {
+            let detail = format!("{node}: it answers 200, but not as storage does");
+            Step::Again(failure(FailureKind::Unavailable, detail, None))
+        }
+    }
+}
+
+fn failure(kind: FailureKind, detail: String, retry_after_s: Option<u64>) -> Failure {
+    Failure { kind, detail, retry_after_s }
+}

@@ -1,0 +1,79 @@
+//! The component's export: the runtime's requests in, answers out. Everything here is translation.
+//!
+//! What lives as long as the instance is the configuration and the count of the bytes that its requests hold;
+//! instances serve several requests at once and are reused.
+
+mod incoming;
+mod outgoing;
+mod transport;
+
+use std::sync::OnceLock;
+
+use spin_sdk::variables;
+use wasip3::clocks::system_clock;
+use wasip3::exports::http::handler::Guest;
+use wasip3::http::types::{ErrorCode, Request, Response};
+use wasip3::random::random::get_random_u64;
+
+use crate::app;
+use crate::budget::Budget;
+use crate::config::{Config, ConfigError, VARIABLES};
+use crate::context::Context;
+use crate::limits;
+use crate::message::{Answer, Method};
+use incoming::Incoming;
+use transport::Transport;
+
+static CONFIG: OnceLock<Config> = OnceLock::new();
+static BUDGET: Budget = Budget::new(limits::BODIES_BYTES_MAX);
+
+struct Component;
+
+wasip3::http::service::export!(Component);
+
+impl Guest for Component {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let (head, mut body) = Incoming::of_request(request);
+        let answer = match config().await {
+            Ok(config) => {
+                let random = (u128::from(get_random_u64()) << 64) | u128::from(get_random_u64());
+                let context =
+                    Context { config, storage: &Transport, budget: &BUDGET, now_ms: now_ms(), random };
+                app::respond(&context, &head, &mut body).await
+            }
+            Err(error) => app::misconfigured(&error),
+        };
+        if !answer.is_success() && head.headers.first("expect").is_none() {
+            body.discard().await;
+        }
+        outgoing::respond(answer, head.method == Method::Head, &BUDGET)
+    }
+}
+
+/// The configuration. Only a usable one is kept: a variable's provider may come back.
+async fn config() -> Result<&'static Config, ConfigError> {
+    if let Some(config) = CONFIG.get() {
+        return Ok(config);
+    }
+    let mut values: [String; VARIABLES.len()] = Default::default();
+    for (value, name) in values.iter_mut().zip(VARIABLES) {
+        *value = variables::get(name)
+            .await
+            .map_err(|error| ConfigError::new(name, format!("cannot be had: {error}")))?;
+    }
+    let config = Config::new(&values)?;
+    Ok(CONFIG.get_or_init(|| config))
+}
+
+/// Unix milliseconds; zero for a clock that stands before 1970.
+fn now_ms() -> u64 {
+    let now = system_clock::now();
+    let seconds = u64::try_from(now.seconds).unwrap_or_default();
+    seconds.saturating_mul(1_000).saturating_add(u64::from(now.nanoseconds / 1_000_000))
+}
+
+/// The answer for a request that found no room for its own answer.
+fn busy() -> Answer {
+    let problem = model::Problem::new(503, "this instance holds as many bytes of answers as it may");
+    Answer::problem(&problem).with("retry-after", limits::RETRY_AFTER_S.to_string())
+}

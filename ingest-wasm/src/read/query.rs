@@ -1,0 +1,67 @@
+//! `GET /v1/query?service=S&limit=N`: the last N records of a service, oldest first, as a JSON array.
+//!
+//! Further parameters are storage's to judge, as in `/v1/search`.
+
+use model::limits::QUERY_ANSWER_BYTES_MAX;
+use model::{Tenant, route};
+
+use super::fetch::{Fetched, Records, fetch};
+use super::writer::{Format, lines};
+use super::{BadParameter, format, found, single, unavailable};
+use crate::context::Context;
+use crate::message::{Answer, RequestHead};
+use crate::query_string;
+use crate::storage::Storage;
+
+/// Answers with a service's last records.
+pub async fn query<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> Answer {
+    let parameters = query_string::parse(&head.query);
+    let service = match service(&parameters) {
+        Ok(service) => service,
+        Err(bad) => return bad.answer(),
+    };
+    let partition = route::partition_of(&Tenant::default(), service.as_bytes(), context.config.partitions);
+    let Some(node) = context.config.node_of(partition) else {
+        // The partition was computed by the same count: it exists.
+        return unavailable(format!("no node holds partition {partition}"));
+    };
+    let path_and_query = format!("/v1/search?{}&partition={partition}", head.query);
+    match fetch(context, node, &path_and_query, QUERY_ANSWER_BYTES_MAX).await {
+        Fetched::Records(records) => oldest_first(context, format(&head.headers, Format::JsonArray), records),
+        Fetched::Refused(answer) => answer,
+        Fetched::Failed(reason) => {
+            unavailable(format!("the node of partition {partition} does not answer: {reason}"))
+        }
+    }
+}
+
+/// The service that is asked for, once it is known that the request can be understood.
+fn service(parameters: &[(String, String)]) -> Result<&str, BadParameter> {
+    let service = single(parameters, "service")?.filter(|service| !service.is_empty());
+    let service = service.ok_or_else(|| BadParameter::new("service", "service is needed"))?;
+    let limit = single(parameters, "limit")?.and_then(|limit| limit.parse::<u64>().ok());
+    if limit.is_none() {
+        return Err(BadParameter::new("limit", "limit is needed, a whole number from 0"));
+    }
+    if single(parameters, "partition")?.is_some() {
+        return Err(BadParameter::new("partition", "the partition follows from the service"));
+    }
+    Ok(service)
+}
+
+fn oldest_first<S>(context: &Context<'_, S>, format: Format, records: Records<'_>) -> Answer {
+    let Records { lines: newest_first, is_cut, lacks } = records;
+    let mut lacks: Vec<String> = lacks.into_iter().collect();
+    if is_cut {
+        lacks.push("bytes: the answer would be too large; older records are left out".to_owned());
+    }
+    let bytes = Format::bytes_max(newest_first.bytes().len());
+    // The answer is held beside storage's until that is let go of.
+    let mut share = context.budget.share();
+    if let Err(busy) = share.take(bytes) {
+        return unavailable(busy.to_string());
+    }
+    let mut body = Vec::with_capacity(bytes);
+    format.write(&mut body, lines(newest_first.bytes()).rev());
+    found(format, body, &lacks)
+}
