@@ -5,7 +5,7 @@
 //! others wait for it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -68,14 +68,48 @@ fn find_or_build() -> Programs {
         path
     };
     assert!(component.is_file(), "{} is not there: see {COMPONENT_VARIABLE}", component.display());
-    Programs {
+    let programs = Programs {
         storage: program("storage"),
         ingest_host: program("ingest-host"),
         loadgen: program("loadgen"),
         component,
         manifest: workspace_dir().join("spin.toml"),
-        code_cache: workspace_dir().join("target/tests/code-cache"),
+        code_cache: tests_dir().join("code-cache"),
+    };
+    compile_once(&programs);
+    programs
+}
+
+/// Has the component's code compiled and cached, unless that was done: it takes seconds of both cores, and two tests
+/// that begin together would both do it.
+fn compile_once(programs: &Programs) {
+    let identity = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        format!("{} {} {:?}\n", path.display(), metadata.len(), metadata.modified().unwrap())
+    };
+    let wanted = identity(&programs.component) + &identity(&programs.ingest_host);
+    let mut stamp = Stamp::lock("compiled");
+    if stamp.text() == wanted {
+        return;
     }
+    let mut host = Command::new(&programs.ingest_host)
+        .args(["--listen", "127.0.0.1:0", "--key-value", ":memory:", "--log", "warn"])
+        .arg("--from")
+        .arg(&programs.manifest)
+        .arg("--component")
+        .arg(&programs.component)
+        .arg("--cache-dir")
+        .arg(&programs.code_cache)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It says where it listens once the code is there; or ends, and says why on the test's standard error.
+    let said = BufReader::new(host.stdout.take().unwrap()).lines().next();
+    host.kill().unwrap();
+    host.wait().unwrap();
+    assert!(said.is_some(), "the host does not start: its reason stands above");
+    stamp.set(&wanted);
 }
 
 /// Builds what is asked for, unless another process of this test run has; returns the programs' directory and the
@@ -84,38 +118,50 @@ fn build_once(programs: bool, component: bool) -> (PathBuf, PathBuf) {
     let profile_dir = profile_dir();
     let component_dir = workspace_dir().join("target/component");
     let component_path = component_dir.join("wasm32-wasip2/release-wasm/ingest_wasm.wasm");
-    let mut stamp = lock_stamp();
-    let run_id = std::env::var(RUN_ID_VARIABLE).ok();
-    let mut built_by = String::new();
-    stamp.read_to_string(&mut built_by).unwrap();
-    if run_id.as_ref() != Some(&built_by) || built_by.is_empty() {
+    let mut stamp = Stamp::lock("built");
+    let run_id = std::env::var(RUN_ID_VARIABLE).unwrap_or_default();
+    if run_id.is_empty() || stamp.text() != run_id {
         if programs {
             build_programs(&profile_dir);
         }
         if component {
             build_component(&component_dir);
         }
-        stamp.set_len(0).unwrap();
-        stamp.rewind().unwrap();
-        stamp.write_all(run_id.unwrap_or_default().as_bytes()).unwrap();
+        stamp.set(&run_id);
     }
-    // The lock goes with the file.
     (profile_dir, component_path)
 }
 
-/// Opens the file that tells which test run built last, and holds its lock.
-fn lock_stamp() -> File {
-    let dir = workspace_dir().join("target/tests");
-    fs::create_dir_all(&dir).unwrap();
-    let stamp = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(dir.join("built"))
-        .unwrap();
-    stamp.lock().unwrap();
-    stamp
+/// What the tests keep between runs.
+fn tests_dir() -> PathBuf {
+    workspace_dir().join("target/tests")
+}
+
+/// A file that tells what was done, and is locked as long as one of these is there.
+struct Stamp(File);
+
+impl Stamp {
+    fn lock(name: &str) -> Self {
+        fs::create_dir_all(tests_dir()).unwrap();
+        let mut options = OpenOptions::new();
+        let file =
+            options.read(true).write(true).create(true).truncate(false).open(tests_dir().join(name)).unwrap();
+        file.lock().unwrap();
+        Self(file)
+    }
+
+    fn text(&mut self) -> String {
+        let mut text = String::new();
+        self.0.rewind().unwrap();
+        self.0.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn set(&mut self, text: &str) {
+        self.0.set_len(0).unwrap();
+        self.0.rewind().unwrap();
+        self.0.write_all(text.as_bytes()).unwrap();
+    }
 }
 
 /// `target/debug` of `target/debug/deps/scenarios-0123456789abcdef`.

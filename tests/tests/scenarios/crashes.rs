@@ -111,7 +111,7 @@ async fn a_torn_tail_is_cut_and_appends_go_on_behind_the_acked_records() {
     for (number, (name, tail)) in TAILS.iter().enumerate() {
         let text = format!("before {name}");
         let records = [record("event_creator", &text), record("auth_service", &text)];
-        cluster.send(&records, &text).await.expect(200);
+        cluster.send(&records, &format!("before-{number}")).await.expect(200);
         expected.extend(records);
         // By turns after a clean stop and after none.
         if number % 2 == 0 {
@@ -124,7 +124,7 @@ async fn a_torn_tail_is_cut_and_appends_go_on_behind_the_acked_records() {
         assert_eq!(stored(&cluster).await, expected, "after {name}, before an append");
         let text = format!("after {name}");
         let records = [record("focus_allocator", &text)];
-        cluster.send(&records, &text).await.expect(200);
+        cluster.send(&records, &format!("after-{number}")).await.expect(200);
         expected.extend(records);
         assert_eq!(stored(&cluster).await, expected, "after {name} and an append");
         // The tail is gone from the file too: nothing but records.
@@ -144,7 +144,7 @@ async fn a_torn_batch_index_is_cut_with_its_records_kept() {
         cluster.nodes[0].start().await;
         assert_eq!(stored(&cluster).await, expected, "tail {number}, before an append");
         let records = [record("event_creator", &format!("after {number}"))];
-        cluster.send(&records, &format!("key {number}")).await.expect(200);
+        cluster.send(&records, &format!("after-{number}")).await.expect(200);
         expected.extend(records);
         assert_eq!(stored(&cluster).await, expected, "tail {number}, and an append");
         assert_eq!(cluster.in_files(), cluster.stored().await);

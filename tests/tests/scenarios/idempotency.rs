@@ -55,7 +55,7 @@ async fn a_retry_through_another_ingest_stores_one_copy() {
     let mut ledger = Ledger::default();
     for number in 0..10 {
         let records = source.batch(20);
-        let key = format!("key {number}");
+        let key = format!("key-{number}");
         // Both at once, and each once more.
         let both = futures::join!(cluster.send_to(0, &records, &key), cluster.send_to(1, &records, &key));
         assert_eq!(
@@ -66,7 +66,7 @@ async fn a_retry_through_another_ingest_stores_one_copy() {
         cluster.send_to(0, &records, &key).await.expect(200);
         ledger.note(records, Fate::Acked);
     }
-    cluster.send_to(1, &source.batch(20), "key 0").await.expect(409).problem();
+    cluster.send_to(1, &source.batch(20), "key-0").await.expect(409).problem();
     Oracle::new(4, vec![ledger]).assert_holds(&cluster.stored().await);
     assert_eq!(cluster.in_files(), cluster.stored().await);
 }

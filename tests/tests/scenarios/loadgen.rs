@@ -85,8 +85,8 @@ async fn a_run_is_verified_end_to_end() {
 #[tokio::test]
 async fn a_stored_record_that_was_tampered_with_is_found() {
     let cluster = ClusterSpec::default().start().await;
-    // Long enough to be caught in the act: two seconds of pauses.
-    let run = start(&cluster, &["--total", "1000", "--batch", "10", "--delay", "20"]);
+    // Long enough to be caught in the act: more than a second of pauses.
+    let run = start(&cluster, &["--total", "600", "--batch", "10", "--delay", "20"]);
     let path = first_record(&cluster).await;
     let message = fs::read_to_string(&path).unwrap().find("\"message\":\"").unwrap() + "\"message\":\"".len();
     let mut file = OpenOptions::new().write(true).open(&path).unwrap();
@@ -100,7 +100,7 @@ async fn a_stored_record_that_was_tampered_with_is_found() {
 #[tokio::test]
 async fn a_record_that_is_stored_twice_is_found() {
     let cluster = ClusterSpec::default().nodes(1).partitions(1).start().await;
-    let run = start(&cluster, &["--total", "1000", "--batch", "10", "--delay", "20"]);
+    let run = start(&cluster, &["--total", "600", "--batch", "10", "--delay", "20"]);
     let path = first_record(&cluster).await;
     let text = fs::read_to_string(&path).unwrap();
     let line = text.split_inclusive('\n').next().unwrap().to_owned();

@@ -32,8 +32,8 @@ async fn a_query_gives_the_last_records_of_its_service_oldest_first() {
     let cluster = ClusterSpec::default().start().await;
     assert_eq!(get(&cluster, "/v1/query?service=auth_service&limit=5").await.expect(200).text(), "[]");
     let corpus = corpus();
-    for batch in corpus.chunks(17) {
-        cluster.send(batch, &batch[0].message).await.expect(200);
+    for (number, batch) in corpus.chunks(17).enumerate() {
+        cluster.send(batch, &format!("batch-{number}")).await.expect(200);
     }
     for service in SERVICES {
         let all: Vec<Record> = corpus.iter().filter(|record| record.service == service).cloned().collect();
@@ -64,8 +64,8 @@ async fn logs_are_the_newest_of_all_nodes_that_pass_every_filter() {
     let cluster = ClusterSpec::default().start().await;
     assert_eq!(get(&cluster, "/v1/logs").await.expect(200).text(), "");
     let corpus = corpus();
-    for batch in corpus.chunks(23) {
-        cluster.send(batch, &batch[0].message).await.expect(200);
+    for (number, batch) in corpus.chunks(23).enumerate() {
+        cluster.send(batch, &format!("batch-{number}")).await.expect(200);
     }
     let mut newest_first = corpus;
     newest_first.sort_by_key(|record| Reverse(record.timestamp));
