@@ -30,8 +30,8 @@ pub struct LoadSpec {
     pub urls: Vec<String>,
     /// How many send at once.
     pub connections: u32,
-    /// Records of a batch.
-    pub batch_records: usize,
+    /// The most records of a batch; small ones spare some partitions.
+    pub batch_records_max: usize,
     /// The share of batches that are given up when their first attempt fails.
     pub given_up: f64,
     /// Decides the records and which batches are given up.
@@ -49,6 +49,7 @@ pub struct Load {
 struct Shared {
     is_over: AtomicBool,
     batches_acked: AtomicUsize,
+    attempts_failed: AtomicUsize,
 }
 
 impl Load {
@@ -72,6 +73,17 @@ impl Load {
         let wanted = self.batches_acked() + batches;
         let is_there = async || (self.batches_acked() >= wanted).then_some(());
         crate::eventually("batches are acknowledged", BATCH_TIME_MAX, is_there).await;
+    }
+
+    /// Waits until `attempts` more have failed.
+    ///
+    /// # Panics
+    /// When they do not fail.
+    pub async fn trouble(&self, attempts: usize) {
+        let failed = || self.shared.attempts_failed.load(Relaxed);
+        let wanted = failed() + attempts;
+        let is_there = async || (failed() >= wanted).then_some(());
+        crate::eventually("attempts fail", BATCH_TIME_MAX, is_there).await;
     }
 
     /// Lets each connection come to an end with its batch; returns what they sent.
@@ -109,7 +121,7 @@ impl Connection {
         let mut source = RecordSource::new(self.number, self.spec.seed);
         let mut ledger = Ledger::default();
         while !self.shared.is_over.load(Relaxed) {
-            let records = source.batch(self.spec.batch_records);
+            let records = source.batch(self.chance.random_range(1..=self.spec.batch_records_max));
             let is_impatient = self.chance.random_bool(self.spec.given_up);
             let fate = self.send(&records, is_impatient).await;
             if fate == Fate::Acked {
@@ -136,6 +148,7 @@ impl Connection {
                 },
                 Err(error) => format!("{error:?}"),
             };
+            self.shared.attempts_failed.fetch_add(1, Relaxed);
             if is_impatient {
                 return Fate::InDoubt;
             }

@@ -20,7 +20,7 @@ fn kill_rounds() -> usize {
 /// Several clients that send small batches, of which some are not repeated when they fail.
 fn load(cluster: &Cluster, seed: u64) -> Load {
     let urls = cluster.ingests.iter().map(|ingest| ingest.url("/v1/logs")).collect();
-    Load::start(&LoadSpec { urls, connections: 4, batch_records: 25, given_up: 0.3, seed })
+    Load::start(&LoadSpec { urls, connections: 4, batch_records_max: 40, given_up: 0.3, seed })
 }
 
 /// Compares what the clients know with what is stored, over HTTP and in the files.
@@ -42,6 +42,8 @@ async fn every_acked_record_is_there_once_after_kill_9_under_load() {
         load.progress(random.random_range(1..60)).await;
         let victim = random.random_range(0..cluster.nodes.len());
         cluster.nodes[victim].kill();
+        // By chance it is back before anybody notices, or when clients were refused already.
+        load.trouble(random.random_range(0..12)).await;
         cluster.nodes[victim].start().await;
     }
     // And after the last one it goes on.
@@ -65,6 +67,7 @@ async fn both_nodes_killed_at_once_lose_nothing_that_was_acked() {
     let load = load(&cluster, random.random());
     load.progress(random.random_range(10..60)).await;
     cluster.nodes.iter_mut().for_each(tests::Node::kill);
+    load.trouble(4).await;
     futures::future::join_all(cluster.nodes.iter_mut().map(tests::Node::start)).await;
     load.progress(10).await;
     let ledgers = load.finish().await;
@@ -86,6 +89,7 @@ async fn a_node_that_is_asked_to_stop_under_load_ends_cleanly_and_loses_nothing(
                 "partition {partition}"
             );
         }
+        load.trouble(2).await;
         cluster.nodes[victim].start().await;
     }
     load.progress(10).await;

@@ -97,7 +97,7 @@ async fn an_ingest_that_is_killed_under_load_costs_nothing_that_was_acked() {
     let mut cluster = ClusterSpec::default().ingests(2).start().await;
     let urls = cluster.ingests.iter().map(|ingest| ingest.url("/v1/logs")).collect();
     let seed = random.random();
-    let load = Load::start(&LoadSpec { urls, connections: 4, batch_records: 20, given_up: 0.3, seed });
+    let load = Load::start(&LoadSpec { urls, connections: 4, batch_records_max: 40, given_up: 0.3, seed });
     for victim in [0, 1] {
         load.progress(random.random_range(1..40)).await;
         cluster.ingests[victim].kill();
