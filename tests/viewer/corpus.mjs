@@ -33,13 +33,15 @@ export function corpus(count, { end = Date.now(), spanMs = 3_500_000, seed = 7 }
   const pick = (list) => list[Math.floor(next() * list.length)];
   return Array.from({ length: count }, (_, index) => {
     const share = (index + next()) / count;
-    const timestamp = Math.floor(end - spanMs + share * spanMs);
+    // Traffic comes and goes: never backwards, as the wave's slope is below one.
+    const wave = share + 0.03 * Math.sin(share * 19) + 0.006 * Math.sin(share * 67);
+    const timestamp = Math.floor(end - spanMs + Math.min(1, Math.max(0, wave)) * spanMs);
     // An incident: errors come in a burst.
     const burst = share > 0.62 && share < 0.68;
     const dice = next();
     const level = dice < (burst ? 0.35 : 0.015) ? 'ERROR' : dice < (burst ? 0.5 : 0.06) ? 'WARN' : dice < 0.8 ? 'INFO' : 'DEBUG';
     const service = level === 'ERROR' && burst ? pick(['payments', 'checkout']) : pick(SERVICES);
-    const request = Math.floor(next() * 2 ** 48).toString(16).padStart(12, '0');
+    const request = [0, 1].map(() => Math.floor(next() * 2 ** 24).toString(16).padStart(6, '0')).join('');
     let message = pick(MESSAGES[level]);
     if (next() < 0.5 && !message.startsWith('{') && !message.includes('\n')) {
       message += ` user=${Math.floor(next() * 90_000 + 10_000)} request_id=${request} duration_ms=${Math.floor(next() ** 3 * 900)}`;

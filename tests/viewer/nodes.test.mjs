@@ -24,7 +24,8 @@ let page;
 
 before(async () => {
   await mkdir(OUTPUT, { recursive: true });
-  [browser, cluster] = await Promise.all([startBrowser(), startCluster()]);
+  browser = await startBrowser();
+  cluster = await startCluster();
   const needle = { ...RECORDS[6000], service: 'billing', message: `payment ${NEEDLE} declined\nsecond line` };
   await cluster.append([...RECORDS.slice(0, 6000), needle, ...RECORDS.slice(6000)]);
 }, { timeout: 120_000 });
