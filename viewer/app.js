@@ -27,6 +27,7 @@ class App extends Component {
     super(props);
     this.session = new Session({ onChange: () => this.setState({ tick: this.state.tick + 1 }) });
     this.state = { url: fromUrl(location.search), tick: 0, expanded: new Set(), selected: '', atTop: true, help: false, toast: '', theme: document.documentElement.dataset.theme ?? '' };
+    // Preact hands the `ref` of a component to it as a property: these two are set by the components themselves.
     this.list = createRef();
     this.query = createRef();
     this.change = (patch) => this.navigate({ ...this.state.url, ...patch });
@@ -212,7 +213,7 @@ class App extends Component {
     return html`
       <header class="top">
         <h1 class="brand"><span class="brand-mark" aria-hidden="true"></span>edgelog</h1>
-        <${QueryBox} ref=${this.query} state=${url} lastTerm=${lastTerm(url)} onTerm=${(term) => this.change(applyTerm(url, term))} onTakeBack=${() => this.takeBack()} />
+        <${QueryBox} handle=${this.query} state=${url} lastTerm=${lastTerm(url)} onTerm=${(term) => this.change(applyTerm(url, term))} onTakeBack=${() => this.takeBack()} />
         ${this.renderControls(url, effectiveTheme)}
       </header>
       <main class="page">
@@ -230,10 +231,10 @@ class App extends Component {
         ${waiting > 0 && html`<button type="button" class="pill" onClick=${() => this.resumeTail()}><${Icon} name="up" /> ${formatCount(waiting)} new</button>`}
         ${session.phase === 'failed' && session.rows.length === 0 && html`<${FailedState} error=${session.error} onRetry=${this.retry} />`}
         ${isEmpty && html`<${EmptyState} session=${session} state=${url} now=${Date.now()} onChange=${this.change} />`}
-        <${LogList} ref=${this.list} rows=${session.rows} generation=${session.generation} prepended=${session.prepended} dropped=${session.dropped}
+        <${LogList} handle=${this.list} rows=${session.rows} generation=${session.generation} prepended=${session.prepended} dropped=${session.dropped}
           expanded=${expanded} selected=${selected} wrap=${url.wrap} narrow=${NARROW.matches} highlight=${this.highlight()} zone=${zoneName()}
           stale=${session.phase === 'loading' && !session.tail} detail=${this.detail} onToggle=${this.toggle} onTop=${this.onTop} onNearEnd=${this.loadMore}
-          footer=${html`<${ListEnd} session=${session} state=${url} onRetry=${this.loadMore} onChange=${this.change} />`} />
+          footer=${html`<${ListEnd} session=${session} state=${url} onRetry=${() => session.loadMore({ again: true })} onChange=${this.change} />`} />
         ${session.phase === 'loading' && session.rows.length === 0 && html`<div class="skeleton" aria-hidden="true"></div>`}
       </div>
       <div class=${`toast ${toast ? 'is-shown' : ''}`} role="status">${toast}</div>

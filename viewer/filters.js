@@ -13,6 +13,7 @@ const SUGGESTIONS_MAX = 50;
 export class QueryBox extends Component {
   constructor(props) {
     super(props);
+    props.handle.current = this;
     this.state = { text: '', mode: 'auto', matchCase: false, suggestions: [], message: '' };
     this.input = createRef();
     this.labels = null;

@@ -27,9 +27,9 @@ export function actionOf(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return null;
   const action = ACTIONS.get(event.key) ?? null;
   const { target } = event;
-  const typing = target.closest?.('input, textarea, select');
-  if (typing) return action === 'escape' ? action : null;
+  // A dialog has its own keys, and closes itself on Escape.
   if (target.closest?.('dialog, [role="dialog"]')) return null;
+  if (target.closest?.('input, textarea, select')) return action === 'escape' ? action : null;
   // Enter on a button presses the button; the arrows in a list of tabs or a menu are its own.
   if (action === 'toggle' && target.closest?.('button, a, summary')) return null;
   return action;

@@ -8,7 +8,7 @@ import { RowView, rowId } from './row_view.js';
 import { isGap } from './rows.js';
 
 /** Rows rendered above and below those in sight, so that a quick scroll shows no blank. */
-const OVERSCAN = 12;
+const OVERSCAN = 8;
 const LINE_PX = 18;
 /** Height of the line of column names, which sticks to the top. */
 const HEAD_PX = 24;
@@ -19,6 +19,7 @@ const ROW_PX = { wide: 22, narrow: 42 };
 export class LogList extends Component {
   constructor(props) {
     super(props);
+    props.handle.current = this;
     this.state = { first: 0, last: 60 };
     this.scroller = createRef();
     this.heights = new Heights();
@@ -27,12 +28,19 @@ export class LogList extends Component {
     this.generation = -1;
     this.elements = new Map();
     this.resized = new ResizeObserver((entries) => this.onResized(entries));
-    this.onScroll = () => this.look();
+    // As last seen: asking the element in the middle of an update would make the browser lay it out once more.
+    this.scrollTop = 0;
+    this.clientHeight = 600;
+    this.onScroll = () => {
+      this.scrollTop = this.scroller.current.scrollTop;
+      this.look();
+    };
     this.onClick = (event) => this.clicked(event);
   }
 
   componentDidMount() {
     this.resized.observe(this.scroller.current);
+    this.clientHeight = this.scroller.current.clientHeight;
     this.look();
   }
 
@@ -81,19 +89,19 @@ export class LogList extends Component {
 
   /** The first row in sight, and how far it is scrolled out. */
   place() {
-    const top = this.scroller.current.scrollTop;
-    const index = this.heights.at(top);
-    return { index, offset: top - this.heights.top(index) };
+    const index = this.heights.at(this.scrollTop);
+    return { index, offset: this.scrollTop - this.heights.top(index) };
   }
 
   onResized(entries) {
     const scroller = this.scroller.current;
     if (!scroller) return;
-    const first = this.heights.at(scroller.scrollTop);
+    const first = this.heights.at(this.scrollTop);
     let above = 0;
     let changed = false;
     for (const { target, borderBoxSize } of entries) {
       if (target === scroller) {
+        this.clientHeight = scroller.clientHeight;
         changed = this.measureColumns() || changed;
         continue;
       }
@@ -105,7 +113,7 @@ export class LogList extends Component {
       if (index < first) above += by;
       changed = true;
     }
-    if (above !== 0) scroller.scrollTop += above;
+    if (above !== 0) this.scrollTo(this.scrollTop + above);
     if (changed) this.forceUpdate();
   }
 
@@ -131,13 +139,12 @@ export class LogList extends Component {
 
   /** Looks which rows are in sight, and tells who wants to know. */
   look() {
-    const scroller = this.scroller.current;
     if (this.anchor) {
       const { index, offset } = this.anchor;
       this.anchor = null;
-      scroller.scrollTop = this.heights.top(Math.min(index, this.heights.count)) + offset;
+      this.scrollTo(this.heights.top(Math.min(index, this.heights.count)) + offset);
     }
-    const { scrollTop, clientHeight } = scroller;
+    const { scrollTop, clientHeight } = this;
     const first = Math.max(0, this.heights.at(scrollTop) - OVERSCAN);
     const last = Math.min(Math.max(0, this.heights.count - 1), this.heights.at(scrollTop + clientHeight) + OVERSCAN);
     if (first !== this.state.first || last !== this.state.last) this.setState({ first, last });
@@ -145,23 +152,26 @@ export class LogList extends Component {
     if (this.heights.total - scrollTop - clientHeight < clientHeight * 2) this.props.onNearEnd();
   }
 
+  scrollTo(top) {
+    this.scroller.current.scrollTop = top;
+    this.scrollTop = this.scroller.current.scrollTop;
+  }
+
   toTop() {
-    this.scroller.current.scrollTop = 0;
+    this.scrollTo(0);
   }
 
   toEnd() {
-    this.scroller.current.scrollTop = this.scroller.current.scrollHeight;
+    this.scrollTo(this.scroller.current.scrollHeight);
   }
 
   /** Scrolls just so far that a row is in sight. */
   reveal(index) {
-    const scroller = this.scroller.current;
+    const inSight = this.clientHeight - (this.props.narrow ? 0 : HEAD_PX);
     const top = this.heights.top(index);
-    const bottom = top + Math.min(this.heights.height(index), scroller.clientHeight - HEAD_PX);
-    if (top < scroller.scrollTop) scroller.scrollTop = top;
-    else if (bottom > scroller.scrollTop + scroller.clientHeight - HEAD_PX) {
-      scroller.scrollTop = bottom - scroller.clientHeight + HEAD_PX;
-    }
+    const bottom = top + Math.min(this.heights.height(index), inSight);
+    if (top < this.scrollTop) this.scrollTo(top);
+    else if (bottom > this.scrollTop + inSight) this.scrollTo(bottom - inSight);
   }
 
   /** The row so many rows from the selected one; the first in sight if none is selected. */

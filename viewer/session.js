@@ -120,9 +120,13 @@ export class Session {
     this.onChange();
   }
 
-  /** Loads the next page, if there is one and none is on its way. */
-  async loadMore() {
+  /**
+   * Loads the next page, if there is one and none is on its way. After a failure only when asked again: scrolling must
+   * not press a node that is in trouble.
+   */
+  async loadMore({ again = false } = {}) {
     if (this.loadingMore || !this.cursor || this.isFull || this.phase !== 'ready') return;
+    if (this.moreError && !again) return;
     const { signal } = this.abort;
     this.loadingMore = true;
     this.moreError = null;
