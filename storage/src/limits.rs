@@ -89,3 +89,7 @@ pub const NOTIFY_TIME_MAX: Duration = Duration::from_secs(30);
 /// How often a partition's log is maintained: rolled by age, retained, compressed. An age is told in hours; a second
 /// is exact enough and costs nothing.
 pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much longer than a step of compression the pause after it is: appends keep four fifths of the actor's time, and
+/// a core that compresses 250 MB/s still keeps up with 50 MB/s of records.
+pub const MAINTENANCE_PAUSES: u32 = 4;
