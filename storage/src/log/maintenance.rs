@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::compression::{Compression, Step};
 use super::error::LogError;
 use super::layout::{self, Part};
-use super::options::FsyncPolicy;
 use super::partition_log::PartitionLog;
 use super::segment::Segment;
 
@@ -39,14 +38,8 @@ impl PartitionLog {
     }
 
     fn do_what_is_due(&mut self, now_ms: u64) -> Result<MaintenanceReport, LogError> {
-        self.check_running()?;
-        self.now_ms = now_ms;
+        self.sync_if_due(now_ms)?;
         let mut report = MaintenanceReport::default();
-        if let FsyncPolicy::Interval(interval) = self.options.fsync
-            && self.is_sync_due(interval)
-        {
-            self.flush()?;
-        }
         report.rolled = none_if_full(self.roll_by_age())?.unwrap_or_default();
         report.deleted_segments = self.retain()?;
         none_if_full(self.compress_step(&mut report))?;

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{BatchId, Offset, Partition};
 
@@ -156,13 +157,34 @@ impl PartitionLog {
         self.check_running()?;
         let is_due = match self.options.fsync {
             FsyncPolicy::Always => true,
-            FsyncPolicy::Interval(interval) => self.is_sync_due(interval),
+            FsyncPolicy::Interval(_) => self.time_to_sync(self.now_ms).is_some_and(|time| time.is_zero()),
             FsyncPolicy::Never => false,
         };
         if is_due {
             self.flush()?;
         }
         Ok(self.publishable_end())
+    }
+
+    /// How long what was appended may still wait for [`Self::sync`], where the fsync policy has an interval.
+    pub fn time_to_sync(&self, now_ms: u64) -> Option<Duration> {
+        let FsyncPolicy::Interval(interval) = self.options.fsync else { return None };
+        // A clock that was set back says nothing of how long ago the last sync was.
+        let waited = now_ms.checked_sub(self.synced_at_ms).map_or(Duration::MAX, Duration::from_millis);
+        (self.flushed_end() < self.written_end()).then(|| interval.saturating_sub(waited))
+    }
+
+    /// Makes durable what was appended, where the fsync policy has an interval and it is over.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn sync_if_due(&mut self, now_ms: u64) -> Result<(), LogError> {
+        self.check_running()?;
+        self.now_ms = now_ms;
+        if self.time_to_sync(now_ms).is_some_and(|time| time.is_zero()) {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// The end of what was written.
@@ -234,16 +256,6 @@ impl PartitionLog {
         self.shared.set_flushed_end(self.written_end());
         self.synced_at_ms = self.now_ms;
         Ok(())
-    }
-
-    /// Whether the interval since the last sync is over, for the batches that were appended since.
-    pub(super) fn is_sync_due(&self, interval: std::time::Duration) -> bool {
-        // A clock that was set back says nothing of how long ago that was.
-        let is_over = self
-            .now_ms
-            .checked_sub(self.synced_at_ms)
-            .is_none_or(|ms| u128::from(ms) >= interval.as_millis());
-        is_over && self.flushed_end() < self.written_end()
     }
 
     /// The last segment that takes appends, if it does.

@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::Offset;
 
@@ -46,9 +46,10 @@ impl Actor {
     /// Works until it is told to close, then closes the log.
     pub(super) fn run(mut self) -> Result<(), LogError> {
         let mut round = Round::default();
+        // Dropped before the round is: those who wait for it hear why.
+        let _guard = PanicGuard(Arc::clone(&self.stopped));
         loop {
-            let wait = self.maintain_at.saturating_duration_since(Instant::now());
-            let first = self.inbox.recv_timeout(wait);
+            let first = self.inbox.recv_timeout(self.wait());
             let flow = match first {
                 Ok(Message::Append(pending)) => self.commit_all_waiting(*pending, &mut round),
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
@@ -57,10 +58,18 @@ impl Actor {
             if flow.is_break() {
                 return self.log.close();
             }
+            self.sync_if_due();
             if Instant::now() >= self.maintain_at {
                 self.maintain();
             }
         }
+    }
+
+    /// How long nothing is to be done, unless a message comes.
+    fn wait(&self) -> Duration {
+        let until_maintenance = self.maintain_at.saturating_duration_since(Instant::now());
+        let until_sync = self.log.time_to_sync(unix_now_ms()).unwrap_or(Duration::MAX);
+        until_maintenance.min(until_sync)
     }
 
     /// Takes `first` and all that waits behind it, as far as one round goes, and commits them together.
@@ -123,15 +132,37 @@ impl Actor {
         Ok(offsets)
     }
 
-    /// Rolls, retains and compresses what is due.
+    /// Syncs what was answered without a sync, once its interval is over.
+    fn sync_if_due(&mut self) {
+        let now_ms = unix_now_ms();
+        if self.log.time_to_sync(now_ms).is_some_and(|time| time.is_zero())
+            && let Err(error) = self.log.sync_if_due(now_ms)
+        {
+            self.note_failed(&error);
+        }
+    }
+
+    /// Rolls, retains and compresses what is due. Where there is more to compress it goes on soon, but leaves most of
+    /// the time to appends.
     fn maintain(&mut self) {
-        self.maintain_at = Instant::now() + limits::MAINTENANCE_INTERVAL;
-        match self.log.maintain(unix_now_ms()) {
-            Ok(_report) => {}
-            Err(error) => match refusal(&error) {
-                AppendError::Stopped { reason } => self.note_stopped(&reason),
-                _ => tracing::warn!(%error, "the log could not be maintained; it is tried again"),
-            },
+        let started = Instant::now();
+        let maintained = self.log.maintain(unix_now_ms());
+        let pause = match maintained {
+            Ok(report) if report.more => started.elapsed() * limits::MAINTENANCE_PAUSES,
+            Ok(_) => limits::MAINTENANCE_INTERVAL,
+            Err(error) => {
+                self.note_failed(&error);
+                limits::MAINTENANCE_INTERVAL
+            }
+        };
+        self.maintain_at = Instant::now() + pause;
+    }
+
+    /// Says that the log could not do what nobody waits for.
+    fn note_failed(&self, error: &LogError) {
+        match refusal(error) {
+            AppendError::Stopped { reason } => self.note_stopped(&reason),
+            _ => tracing::warn!(%error, "the log could not be maintained; it is tried again"),
         }
     }
 
@@ -139,6 +170,17 @@ impl Actor {
     fn note_stopped(&self, reason: &Arc<str>) {
         if self.stopped.set(Arc::clone(reason)).is_ok() {
             tracing::error!(%reason, "the partition takes no more writes until the node is restarted");
+        }
+    }
+}
+
+/// Says that the partition takes no more writes when its thread panics: nobody else is there to say it.
+struct PanicGuard(Arc<OnceLock<Arc<str>>>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.get_or_init(|| Arc::from("its thread panicked"));
         }
     }
 }

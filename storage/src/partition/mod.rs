@@ -11,6 +11,8 @@ mod dedup;
 mod message;
 mod queue;
 mod round;
+#[cfg(test)]
+mod tests;
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
@@ -74,6 +76,7 @@ pub fn start(
     queue_limits: QueueLimits,
     metrics: PartitionMetrics,
 ) -> std::io::Result<(PartitionHandle, PartitionThread)> {
+    // Not bounded by itself: each message but the last holds a ticket of the queue, which is.
     let (inbox, messages) = std::sync::mpsc::channel();
     let queue = Queue::new(queue_limits);
     let stopped = Arc::new(OnceLock::new());
@@ -101,9 +104,13 @@ impl PartitionHandle {
         })?;
         let (answer, answered) = oneshot::channel();
         let pending = Box::new(Pending { append, ticket, answer });
-        self.inbox.send(Message::Append(pending)).map_err(|_gone| AppendError::Closing)?;
-        // An actor that is gone without an answer has closed its log before it came to this batch.
-        answered.await.unwrap_or(Err(AppendError::Closing))
+        self.inbox.send(Message::Append(pending)).map_err(|_gone| self.gone())?;
+        answered.await.unwrap_or_else(|_gone| Err(self.gone()))
+    }
+
+    /// Why the actor is gone without an answer: it has closed its log before it came to the batch, or it died.
+    fn gone(&self) -> AppendError {
+        self.stopped().map_or(AppendError::Closing, |reason| AppendError::Stopped { reason })
     }
 
     /// Reads the partition's log. Never waits for the actor.

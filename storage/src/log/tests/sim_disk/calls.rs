@@ -138,6 +138,7 @@ impl DiskFile for SimHandle {
         let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         let position = position as usize;
         let (mut state, died) = self.disk.change_or_die();
+        assert!(!state.panic_at_write, "a thread dies, as told");
         if state.fail_writes {
             return Err(io::Error::other("a bad sector"));
         }
@@ -182,6 +183,7 @@ impl DiskFile for SimHandle {
             return Err(io::Error::other("the disk did not answer"));
         }
         state.files[number].sync();
+        self.disk.changed.notify_all();
         Ok(())
     }
 

@@ -30,6 +30,10 @@ impl SimFile {
         self.pending.push(change);
     }
 
+    pub(super) fn is_durable(&self) -> bool {
+        self.content == self.durable
+    }
+
     pub(super) fn sync(&mut self) {
         for change in self.pending.drain(..) {
             change.apply(&mut self.durable);

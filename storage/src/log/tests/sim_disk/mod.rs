@@ -56,6 +56,7 @@ struct State {
     fail_writes: bool,
     fail_syncs: bool,
     hold_syncs: bool,
+    panic_at_write: bool,
     bad_sector: Option<(PathBuf, u64)>,
     syncs: u64,
     read_bytes: u64,
@@ -152,6 +153,11 @@ impl SimDisk {
         self.state.lock().fail_syncs = fail;
     }
 
+    /// The next write takes the thread that does it with it.
+    pub(crate) fn panic_at_next_write(&self) {
+        self.state.lock().panic_at_write = true;
+    }
+
     /// Syncs of files do not return while this holds.
     pub(crate) fn hold_syncs(&self, hold: bool) {
         self.state.lock().hold_syncs = hold;
@@ -228,6 +234,12 @@ impl Seen<'_> {
     /// Syncs that were begun.
     pub(crate) fn syncs(&self) -> u64 {
         self.0.syncs
+    }
+
+    /// Whether a file is there, and all of it would survive a power cut.
+    pub(crate) fn is_durable(&self, path: &Path) -> bool {
+        let file = self.0.names.get(path).and_then(|number| self.0.files.get(*number));
+        file.is_some_and(|file| !file.content.is_empty() && file.is_durable())
     }
 
     /// The names of all files.
