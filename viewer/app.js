@@ -158,6 +158,8 @@ class App extends Component {
       copy: withRow(async (row) => this.toast((await copyText(row.raw)) ? 'Copied the record' : 'The browser does not let the page copy')),
       top: () => list.toTop(),
       end: () => list.toEnd(),
+      pageDown: () => list.page(1),
+      pageUp: () => list.page(-1),
       tail: () => this.change({ tail: !url.tail }),
       refresh: this.retry,
       wrap: () => this.change({ wrap: !url.wrap }),
@@ -224,7 +226,7 @@ class App extends Component {
         <span class="grow"></span>
         ${this.renderView(url)}
       </div>
-      <${Histogram} histogram=${session.histogram} theme=${effectiveTheme} onZoom=${(range) => this.zoom(range)} />
+      <${Histogram} histogram=${session.histogram} failed=${session.phase === 'failed'} theme=${effectiveTheme} onZoom=${(range) => this.zoom(range)} />
       ${this.renderStats(session, url)}
       <${Notices} session=${session} state=${url} onRetry=${this.retry} />
       <div class="records">

@@ -115,12 +115,12 @@ export class Histogram extends Component {
     tip.style.left = `${Math.min(at, this.box.current.clientWidth - tip.offsetWidth - 4)}px`;
   }
 
-  render({ histogram }) {
+  render({ histogram, failed }) {
     const { value, error, partial, loading } = histogram;
     return html`<section class=${`histogram ${loading ? 'is-loading' : ''}`} aria-label="Records over time">
       <div class="histogram-plot" ref=${this.box} role="img" aria-label=${value ? summary(value) : 'Histogram: nothing loaded yet'}></div>
       <div class="histogram-tip" ref=${this.tip} hidden aria-hidden="true"></div>
-      ${error && html`<p class="histogram-error"><${Icon} name="alert" /> No histogram: ${error.title}</p>`}
+      ${error && !failed && html`<p class="histogram-error"><${Icon} name="alert" /> No histogram: ${error.title}</p>`}
       ${partial && !error && html`<p class="histogram-partial" title=${partial}>partial</p>`}
     </section>`;
   }

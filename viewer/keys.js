@@ -13,6 +13,8 @@ export const KEYS = [
   { keys: ['y'], action: 'copy', does: 'Copy the record' },
   { keys: ['g', 'Home'], action: 'top', does: 'To the first record' },
   { keys: ['G', 'End'], action: 'end', does: 'To the last loaded record' },
+  { keys: ['PageDown'], action: 'pageDown', does: 'A screen down' },
+  { keys: ['PageUp'], action: 'pageUp', does: 'A screen up' },
   { keys: ['t'], action: 'tail', does: 'Live tail on or off' },
   { keys: ['r'], action: 'refresh', does: 'Search again' },
   { keys: ['w'], action: 'wrap', does: 'Wrap long messages' },
@@ -35,7 +37,7 @@ export function actionOf(event) {
   return action;
 }
 
-const NAMES = { ArrowDown: '↓', ArrowUp: '↑', Escape: 'Esc' };
+const NAMES = { PageDown: 'Page ↓', PageUp: 'Page ↑', ArrowDown: '↓', ArrowUp: '↑', Escape: 'Esc' };
 
 export class HelpDialog extends Component {
   constructor(props) {

@@ -165,6 +165,11 @@ export class LogList extends Component {
     this.scrollTo(this.scroller.current.scrollHeight);
   }
 
+  /** Scrolls by a screen, less a line to hold on to. */
+  page(by) {
+    this.scrollTo(this.scrollTop + by * (this.clientHeight - HEAD_PX - ROW_PX.wide));
+  }
+
   /** Scrolls just so far that a row is in sight. */
   reveal(index) {
     const inSight = this.clientHeight - (this.props.narrow ? 0 : HEAD_PX);

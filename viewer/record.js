@@ -68,7 +68,7 @@ function FieldValue({ field, highlight }) {
     return html`${formatLocal(ms)} <span class="dim">${formatIso(ms)} · ${ago(ms, Date.now())}</span>`;
   }
   if (field.kind === 'service') return html`<${ServiceName} service=${field.value} />`;
-  if (field.kind === 'level') return html`<${LevelMark} level=${field.value} /> ${visible(field.value)}`;
+  if (field.kind === 'level') return html`<span class="level-value"><${LevelMark} level=${field.value} /><span aria-hidden="true">${visible(field.value)}</span></span>`;
   const json = parsedJson(field.value);
   if (json !== undefined) return html`<div class="json"><${JsonTree} value=${json} name=${undefined} /></div>`;
   if (field.kind !== 'message') return visible(field.value) || html`<span class="dim">(empty)</span>`;

@@ -209,7 +209,7 @@ export class Session {
 
   #startTail() {
     const { signal } = this.abort;
-    this.tail = { status: 'connecting', error: null, paused: false, pending: [], lost: 0, received: 0, seen: new Set(), fresh: true };
+    this.tail = { status: 'connecting', error: null, paused: false, pending: [], lost: 0, gaps: 0, received: 0, seen: new Set(), fresh: true };
     const params = filterParams(this.state);
     params.set('last', String(Math.min(this.state.limit, 1000)));
     const { tail } = this;
@@ -217,7 +217,8 @@ export class Session {
       signal,
       onRows: (rows) => this.#arrived(tail, rows),
       onGap: (missed) => {
-        tail.pending.push(gapRow(missed, 'this page was too slow for them', `${tail.received}.${tail.pending.length}`));
+        tail.gaps += 1;
+        tail.pending.push(gapRow(missed, 'this page was too slow for them', tail.gaps));
         this.#scheduleFlush();
       },
       onStatus: (status, error, partial) => {
@@ -246,7 +247,10 @@ export class Session {
       tail.received += 1;
     }
     if (tail.pending.length > PENDING_MAX) {
-      for (const row of tail.pending.splice(0, tail.pending.length - PENDING_MAX)) tail.lost += row.missed ?? 1;
+      for (const row of tail.pending.splice(0, tail.pending.length - PENDING_MAX)) {
+        tail.seen.delete(row.key);
+        tail.lost += row.missed ?? 1;
+      }
     }
     this.#scheduleFlush();
   }
@@ -269,7 +273,10 @@ export class Session {
     const { tail } = this;
     if (tail && !tail.paused) {
       const rows = tail.pending.reverse();
-      if (tail.lost > 0) rows.push(gapRow(tail.lost, 'they came while the tail was paused', `${tail.received}.lost`));
+      if (tail.lost > 0) {
+        tail.gaps += 1;
+        rows.push(gapRow(tail.lost, 'they came while the tail was paused', tail.gaps));
+      }
       tail.pending = [];
       tail.lost = 0;
       this.#prependTail(tail, rows);
