@@ -12,10 +12,12 @@ const MESSAGES = {
   INFO: [
     'GET /v1/products 200', 'POST /v1/cart 201', 'session opened', 'invoice sent', 'job finished', 'token refreshed',
     'GET /healthz 200', 'index merged: 14 segments into 3',
-    '{"event":"order_placed","order":{"id":88123,"items":3,"total":{"amount":"49.90","currency":"EUR"}},"tags":["first","gift"]}',
   ],
   DEBUG: ['cache hit for key product:4411', 'acquired connection from the pool', 'scheduling the next run in 30 s'],
 };
+
+/** A message that is JSON itself. */
+const ORDER = '{"event":"order_placed","order":{"id":ID,"items":3,"total":{"amount":"49.90","currency":"EUR"}},"tags":["first","gift"]}';
 
 export function random(seed) {
   let state = seed >>> 0;
@@ -34,7 +36,7 @@ export function corpus(count, { end = Date.now(), spanMs = 3_500_000, seed = 7 }
   return Array.from({ length: count }, (_, index) => {
     const share = (index + next()) / count;
     // Traffic comes and goes: never backwards, as the wave's slope is below one.
-    const wave = share + 0.03 * Math.sin(share * 19) + 0.006 * Math.sin(share * 67);
+    const wave = share + 0.015 * Math.sin(share * 19) + 0.004 * Math.sin(share * 67);
     const timestamp = Math.floor(end - spanMs + Math.min(1, Math.max(0, wave)) * spanMs);
     // An incident: errors come in a burst.
     const burst = share > 0.62 && share < 0.68;
@@ -43,6 +45,7 @@ export function corpus(count, { end = Date.now(), spanMs = 3_500_000, seed = 7 }
     const service = level === 'ERROR' && burst ? pick(['payments', 'checkout']) : pick(SERVICES);
     const request = [0, 1].map(() => Math.floor(next() * 2 ** 24).toString(16).padStart(6, '0')).join('');
     let message = pick(MESSAGES[level]);
+    if (level === 'INFO' && next() < 0.04) message = ORDER.replace('ID', String(88_000 + index));
     if (next() < 0.5 && !message.startsWith('{') && !message.includes('\n')) {
       message += ` user=${Math.floor(next() * 90_000 + 10_000)} request_id=${request} duration_ms=${Math.floor(next() ** 3 * 900)}`;
     }
