@@ -44,3 +44,6 @@ fn health<S>(context: &Context<'_, S>) -> Answer {
     });
     Answer::new(200, wire::JSON, body.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -258,3 +258,6 @@ impl<'a, 'b> Grouping<'a, 'b> {
         Ok(place)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,12 +14,16 @@ use crate::client_ip::TrustedProxies;
 use crate::limits;
 
 /// The names of the variables, as in `spin.toml`.
-pub const VARIABLES: [&str; 4] = [NODE_ID, STORAGE_NODES, PARTITIONS, TRUSTED_PROXIES];
+pub const VARIABLES: [&str; 7] =
+    [NODE_ID, STORAGE_NODES, PARTITIONS, TRUSTED_PROXIES, WAL, WAL_BYTES_MAX, WAL_ENTRIES_MAX];
 
 const NODE_ID: &str = "node_id";
 const STORAGE_NODES: &str = "storage_nodes";
 const PARTITIONS: &str = "partitions";
 const TRUSTED_PROXIES: &str = "trusted_proxies";
+const WAL: &str = "wal";
+const WAL_BYTES_MAX: &str = "wal_bytes_max";
+const WAL_ENTRIES_MAX: &str = "wal_entries_max";
 
 /// What the component works with.
 #[derive(Clone, Debug)]
@@ -32,6 +36,17 @@ pub struct Config {
     pub partitions: PartitionCount,
     /// The proxies whose word on the client's address is taken.
     pub trusted_proxies: TrustedProxies,
+    /// The bounds of the edge WAL; `None` where it is off.
+    pub wal: Option<WalBounds>,
+}
+
+/// How much the edge WAL may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalBounds {
+    /// Bytes of all values.
+    pub bytes_max: u64,
+    /// Batches.
+    pub entries_max: u64,
 }
 
 /// A storage node: a scheme, a host and a port.
@@ -66,7 +81,7 @@ impl Config {
     /// # Errors
     /// Names the variable at fault.
     pub fn new(values: &[String; VARIABLES.len()]) -> Result<Self, ConfigError> {
-        let [node_id, storage_nodes, partitions, trusted_proxies] = values;
+        let [node_id, storage_nodes, partitions, trusted_proxies, wal, wal_bytes_max, wal_entries_max] = values;
         let partitions: Option<u16> = partitions.trim().parse().ok();
         let partitions = partitions.and_then(PartitionCount::new).ok_or_else(|| {
             let reason = format!("has to be a whole number from 1 to {}", model::limits::PARTITIONS_MAX);
@@ -79,6 +94,7 @@ impl Config {
             trusted_proxies: trusted_proxies
                 .parse()
                 .map_err(|reason: String| ConfigError::new(TRUSTED_PROXIES, reason))?,
+            wal: parse_wal(wal.trim(), wal_bytes_max.trim(), wal_entries_max.trim())?,
         })
     }
 
@@ -168,6 +184,23 @@ fn parse_storage_nodes(text: &str) -> Result<Vec<StorageNode>, ConfigError> {
     Ok(nodes)
 }
 
+/// The bounds are checked also where the WAL is off: a mistake does not wait until it is turned on.
+fn parse_wal(wal: &str, bytes_max: &str, entries_max: &str) -> Result<Option<WalBounds>, ConfigError> {
+    let number = |variable, text: &str| {
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| ConfigError::new(variable, "has to be a whole number above zero"))
+    };
+    let bounds = WalBounds {
+        bytes_max: number(WAL_BYTES_MAX, bytes_max)?,
+        entries_max: number(WAL_ENTRIES_MAX, entries_max)?,
+    };
+    match wal {
+        "on" => Ok(Some(bounds)),
+        "off" => Ok(None),
+        _ => Err(ConfigError::new(WAL, "has to be \"on\" or \"off\"")),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -177,8 +210,24 @@ pub(crate) mod tests {
         config(["ingest-1", "http://node-1:8081, http://node-2:8081", "4", "10.0.0.0/8"]).unwrap()
     }
 
-    fn config(values: [&str; 4]) -> Result<Config, ConfigError> {
+    /// A configuration of these first variables, with the others' defaults.
+    pub(crate) fn config(values: [&str; 4]) -> Result<Config, ConfigError> {
+        let [node_id, storage_nodes, partitions, trusted_proxies] = values;
+        let values = [node_id, storage_nodes, partitions, trusted_proxies, "on", "268435456", "4096"];
         Config::new(&values.map(str::to_owned))
+    }
+
+    #[test]
+    fn the_wal_is_on_or_off_and_bounded() {
+        let wal = |wal: &str, bytes_max: &str, entries_max: &str| {
+            let values = ["n", "http://a:1", "4", "", wal, bytes_max, entries_max].map(str::to_owned);
+            Config::new(&values).map(|config| config.wal).map_err(|error| error.variable)
+        };
+        assert_eq!(wal("on", "5", " 6 "), Ok(Some(WalBounds { bytes_max: 5, entries_max: 6 })));
+        assert_eq!(wal("off", "5", "6"), Ok(None));
+        assert_eq!(wal("", "5", "6"), Err("wal"));
+        assert_eq!(wal("off", "0", "6"), Err("wal_bytes_max"));
+        assert_eq!(wal("on", "5", "-1"), Err("wal_entries_max"));
     }
 
     #[test]

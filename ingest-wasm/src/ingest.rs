@@ -184,3 +184,6 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,5 +30,7 @@ pub mod split;
 pub mod storage;
 pub mod timestamp;
 
+#[cfg(test)]
+mod fake;
 #[cfg(target_family = "wasm")]
 mod glue;

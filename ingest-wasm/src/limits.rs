@@ -42,9 +42,18 @@ pub const FORWARDS_AT_ONCE: usize = 64;
 /// How long connecting to a storage node may take. They are near one another, or a retry is better than to wait.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How long storage may take to answer an append: a sync of a busy disk, many times over. With the retry it stays
-/// below the 10 s after which clients commonly give up.
-pub const APPEND_TIME_MAX: Duration = Duration::from_secs(4);
+/// How long storage may take to answer an append: a sync of a busy disk, many times over.
+pub const APPEND_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// How long the rest of storage's answer to an append may take: it is small.
+pub const APPEND_REST_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long all attempts of a request's forwards may take. With the last one's connecting, the rest of its answer and a
+/// write to the edge WAL it stays below the 10 s after which clients commonly give up.
+pub const DELIVERY_TIME_MAX: Duration = Duration::from_secs(6);
+
+/// An attempt for which less time than this is left is not made.
+pub const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// How long storage may take to answer a read: a little more than it lets itself search.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(12);
@@ -58,12 +67,32 @@ pub const APPEND_ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of all nodes' answers to one read, shared equally between them.
 pub const READ_ANSWERS_BYTES_MAX: usize = 48 << 20;
 
-/// Attempts of one forward. A second one meets a restarted node or a fresh connection; more is the client's to decide.
-pub const FORWARD_ATTEMPTS: u32 = 2;
+/// Attempts of one forward, the first included. They meet a restarted node, a fresh connection, a queue with room.
+pub const FORWARD_ATTEMPTS: u32 = 4;
 
-/// The shortest pause before a forward is tried again, and how much chance adds to it at most: the retries of many
-/// requests that failed at once must not come back at once.
-pub const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(100));
+/// The ceiling of the first pause before a forward is tried again; it doubles from there.
+pub const RETRY_PAUSE_FIRST_MAX: Duration = Duration::from_millis(50);
+
+/// Where that ceiling stops.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// One retry is earned by so many forwards: when a node fails, its load grows by no more than a tenth.
+pub const RETRY_SHARE_INVERSE: u32 = 10;
+
+/// Retries beyond that share: a request of few batches that meets a restarted node gets its second attempt.
+pub const RETRY_BURST: u32 = 8;
+
+/// Consecutive failures to reach a node after which it is left alone.
+pub const CIRCUIT_FAILURES_MAX: u32 = 3;
+
+/// How long it is left alone first; each time it still fails, twice as long.
+pub const CIRCUIT_OPEN_FIRST: Duration = Duration::from_millis(500);
+
+/// Where that stops: also how long the return of a node may stay unnoticed.
+pub const CIRCUIT_OPEN_MAX: Duration = Duration::from_secs(4);
+
+/// When an attempt that finds out whether a node is back counts as lost: all its time limits together.
+pub const PROBE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How often one forward follows a `421` to the node that it names. Two nodes that name each other end there.
 pub const LEADER_HOPS_MAX: u32 = 2;
@@ -76,6 +105,52 @@ pub const RETRY_AFTER_S_MAX: u64 = 60;
 
 /// When a client is told to come back if a disk is full, in seconds: somebody has to make room.
 pub const RETRY_AFTER_DISK_FULL_S: u64 = 10;
+
+/// When a client is told to come back if the edge WAL is full, in seconds: a node has to come back and take some of it.
+pub const RETRY_AFTER_WAL_FULL_S: u64 = 2;
+
+/// Bytes of lines in one value of the edge WAL. Hosted Spin takes values below 1 MB.
+pub const WAL_PIECE_BYTES_MAX: usize = 960_000;
+
+/// Pieces of one batch that are written or deleted at once: they share a sync where the store groups them.
+pub const WAL_PIECES_AT_ONCE: usize = 4;
+
+/// Entries whose deletion may be put off until they are deleted together. A crash before that costs as many
+/// repetitions, which storage knows.
+pub const WAL_DELETIONS_PUT_OFF_MAX: usize = 16;
+
+/// How long a request waits for its partition's older entries to reach storage, so that it can follow them there,
+/// before it joins them in the WAL. This is what slows clients down until the WAL is empty.
+pub const WAL_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The pause of a request that waits while another one replays, and how much chance adds to it.
+pub const WAL_WAIT_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the pieces of an entry may be incomplete before they are dropped: far beyond the time of any write. It was
+/// never acknowledged, or is stored.
+pub const WAL_TORN_AGE_MS_MAX: u64 = 10 * 60 * 1_000;
+
+/// Keys that are taken from a listing at a time.
+pub const KEYS_AT_ONCE: usize = 256;
+
+/// The least time between two notes of an error in the store by one instance: each costs a sync.
+pub const ERROR_NOTE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Bytes of an error's text that are kept.
+pub const ERROR_BYTES_MAX: usize = 512;
+
+/// A replay after a response: entries, bytes, time. Small, for it runs beside live requests.
+pub const REPLAY_AFTER_RESPONSE: (usize, u64, Duration) = (256, 32 << 20, Duration::from_secs(2));
+
+/// A replay on demand: as much as fits into the time.
+pub const REPLAY_ON_DEMAND: (usize, u64, Duration) = (usize::MAX, u64::MAX, Duration::from_secs(8));
+
+/// What goes on after the answer to a replay on demand that left something: a node that is back is told of everything
+/// though nobody asks again. Below the minute that an instance has after its last response.
+pub const REPLAY_AFTER_DEMAND: (usize, u64, Duration) = (usize::MAX, u64::MAX, Duration::from_secs(30));
+
+/// Partitions that are replayed at once: a small share of a request's own forwards.
+pub const REPLAYS_AT_ONCE: usize = 4;
 
 /// Labels of one record that want the same name: the first keeps it, the others get `_2`, `_3`, `_4`. Each one costs
 /// a search through all names.

@@ -24,9 +24,6 @@ pub trait Storage {
         node: &StorageNode,
         call: Call,
     ) -> impl Future<Output = Result<Reply<Self::Body>, SendError>>;
-
-    /// Waits.
-    fn pause(&self, duration: Duration) -> impl Future<Output = ()>;
 }
 
 /// A request to a node.
@@ -40,6 +37,8 @@ pub struct Call {
     pub body: Option<Bytes>,
     /// How long the reply's head may take.
     pub time_max: Duration,
+    /// How long the rest of the reply may take.
+    pub rest_time_max: Duration,
 }
 
 /// The reply of a node.

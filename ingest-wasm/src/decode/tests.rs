@@ -40,8 +40,9 @@ fn text() -> Vec<u8> {
     (0..5_000).map(|n| format!("{{\"message\":\"line {n}\"}}\n")).collect::<String>().into_bytes()
 }
 
-const BOTH: [(ContentEncoding, fn(&[u8]) -> Vec<u8>); 2] =
-    [(ContentEncoding::Gzip, gzip), (ContentEncoding::Zstd, zstd)];
+type Compress = fn(&[u8]) -> Vec<u8>;
+
+const BOTH: [(ContentEncoding, Compress); 2] = [(ContentEncoding::Gzip, gzip), (ContentEncoding::Zstd, zstd)];
 
 #[test]
 fn the_format_is_named_by_the_content_type() {

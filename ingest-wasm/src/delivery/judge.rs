@@ -44,7 +44,12 @@ pub(super) fn judge<'c>(
             None => Step::Done(Outcome::Failed(failed(FailureKind::Unavailable))),
         },
         507 => Step::Done(Outcome::Failed(failed(FailureKind::DiskFull))),
-        408 | 429 | 500..=599 => Step::Again(failed(FailureKind::Unavailable)),
+        429 => Step::Again(failed(FailureKind::Overloaded)),
+        // The node's own, and those of a gateway before it.
+        408 | 502..=504 => Step::Again(failed(FailureKind::Unavailable)),
+        // It broke on what it was sent, or has stopped: the same again at once would meet the same.
+        500..=599 => Step::Done(Outcome::Failed(failed(FailureKind::Unavailable))),
+        400 => Step::Done(Outcome::Failed(failed(FailureKind::Invalid))),
         _ => Step::Done(Outcome::Failed(failed(FailureKind::Refused))),
     }
 }
@@ -58,11 +63,11 @@ fn judge_success<'c>(node: &StorageNode, delivery: &Delivery, reply: &WholeReply
         }
         Ok(answer) => {
             let detail = format!("{node}: it stored {} of {} records", answer.stored, delivery.record_count);
-            Step::Again(failure(FailureKind::Unavailable, detail, None))
+            Step::Done(Outcome::Failed(failure(FailureKind::Unavailable, detail, None)))
         }
         Err(_) => {
             let detail = format!("{node}: it answers 200, but not as storage does");
-            Step::Again(failure(FailureKind::Unavailable, detail, None))
+            Step::Done(Outcome::Failed(failure(FailureKind::Unavailable, detail, None)))
         }
     }
 }

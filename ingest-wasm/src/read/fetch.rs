@@ -41,6 +41,7 @@ pub(super) async fn fetch<'c, S: Storage>(
         headers: vec![("accept", wire::NDJSON.to_owned())],
         body: None,
         time_max: limits::READ_TIME_MAX,
+        rest_time_max: limits::READ_TIME_MAX,
     };
     let mut reply = exchange(context.storage, node, call(), bytes_max, context.budget).await;
     if matches!(reply, Err(ExchangeError::Send(SendError::Failed(_)))) {

@@ -71,3 +71,6 @@ fn found(format: writer::Format, body: Vec<u8>, lacks: &[String]) -> Answer {
 fn unavailable(detail: impl Into<String>) -> Answer {
     Answer::problem(&Problem::new(503, detail)).with("retry-after", limits::RETRY_AFTER_S.to_string())
 }
+
+#[cfg(test)]
+mod tests;

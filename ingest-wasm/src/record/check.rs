@@ -95,7 +95,9 @@ impl<'a> Scanned<'a> {
             None => return Err(Fault::new("message", "is missing")),
         };
         match self.labels {
-            Labels::Absent | Labels::Other(Value::Null) => {}
+            Labels::Absent => {}
+            // Readers of stored lines expect an object or nothing.
+            Labels::Other(Value::Null) => is_rewritten = true,
             Labels::Object => is_rewritten |= !labels::can_stay(&self.label_members)?,
             Labels::Other(_) => return Err(Fault::new("labels", "has to be an object")),
         }

@@ -58,8 +58,8 @@ fn a_record_that_needs_no_change_is_copied() {
         expect![[r#"spliced {"timestamp":1,"service":"a","level":"INFO","message":"m","labels":{"k":"v"}"#]],
     );
     check(
-        r#"{"message":"m","level":null,"labels":null,"service":"a","timestamp":1}"#,
-        expect![[r#"spliced {"message":"m","level":null,"labels":null,"service":"a","timestamp":1"#]],
+        r#"{"message":"m","level":null,"service":"a","timestamp":1}"#,
+        expect![[r#"spliced {"message":"m","level":null,"service":"a","timestamp":1"#]],
     );
     check(
         "{ \"message\" :\t\"a  b\",\r\n \"timestamp\": 1 , \"service\":\"a\", \"labels\" : { \"k\" : \"v\" } }",
@@ -155,6 +155,10 @@ fn labels_that_are_not_text_become_text() {
         expect![[
             r#"rewritten {"timestamp":1,"service":"a","message":"m","labels":{"s":"x","n":"-0.0","o.a.b":"1","e":"{}","l":"[\"x\"]","z":"null"}"#
         ]],
+    );
+    check(
+        r#"{"message":"m","labels":null,"service":"a","timestamp":1}"#,
+        expect![[r#"rewritten {"timestamp":1,"service":"a","message":"m""#]],
     );
     refused(r#"{"message":"m","labels":["a"]}"#, expect!["labels: has to be an object"]);
     refused(r#"{"message":"m","labels":"a"}"#, expect!["labels: has to be an object"]);

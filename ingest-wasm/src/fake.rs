@@ -1,0 +1,216 @@
+//! A storage that the tests script, and requests to try on it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::executor::block_on;
+use futures::future::poll_fn;
+use model::wire::AppendAnswer;
+use model::{EnrichedRecord, Offset, Problem, ValidBatch};
+
+use crate::app;
+use crate::body::SourceError;
+use crate::body::tests::Pieces;
+use crate::budget::Budget;
+use crate::config::{Config, StorageNode};
+use crate::context::Context;
+use crate::limits;
+use crate::message::{Answer, Headers, Method, RequestHead};
+use crate::storage::{Call, Reply, SendError, Storage};
+
+pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
+
+/// What a node does when it is called.
+#[derive(Clone, Debug)]
+pub(crate) enum Reaction {
+    Reply {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+    },
+    Error(SendError),
+    /// The head comes, and half of the body.
+    Breaks,
+}
+
+impl Reaction {
+    pub(crate) fn reply(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::Reply { status, headers: Vec::new(), body: body.into() }
+    }
+
+    pub(crate) fn problem(status: u16, detail: &str) -> Self {
+        Self::reply(status, Problem::new(status, detail).to_json())
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        if let Self::Reply { headers, .. } = &mut self {
+            headers.push((name, value.to_owned()));
+        }
+        self
+    }
+
+    /// What storage answers to an append of so many records.
+    pub(crate) fn stored(count: usize) -> Self {
+        let answer = AppendAnswer { stored: count as u64, offset: Offset::ZERO };
+        Self::reply(200, serde_json::to_vec(&answer).unwrap()).with("durability", "leader")
+    }
+
+    pub(crate) fn refused_connection() -> Self {
+        Self::Error(SendError::Failed("connection refused".to_owned()))
+    }
+}
+
+type Script<'s> = Box<dyn FnMut(&StorageNode, &Call) -> Reaction + 's>;
+
+/// Storage nodes that follow a script.
+pub(crate) struct Fake<'s> {
+    script: RefCell<Script<'s>>,
+    pub(crate) calls: RefCell<Vec<(String, Call)>>,
+    pub(crate) pauses: RefCell<Vec<Duration>>,
+    in_flight: Cell<usize>,
+    pub(crate) in_flight_max: Cell<usize>,
+}
+
+impl<'s> Fake<'s> {
+    pub(crate) fn new(script: impl FnMut(&StorageNode, &Call) -> Reaction + 's) -> Self {
+        Self {
+            script: RefCell::new(Box::new(script)),
+            calls: RefCell::default(),
+            pauses: RefCell::default(),
+            in_flight: Cell::new(0),
+            in_flight_max: Cell::new(0),
+        }
+    }
+
+    /// Nodes that store all that is valid.
+    pub(crate) fn storing() -> Self {
+        Self::new(|_node, call| match ValidBatch::from_ndjson(call.body.clone().unwrap_or_default()) {
+            Ok(batch) => Reaction::stored(batch.record_count() as usize),
+            Err(error) => Reaction::reply(400, error.problem().to_json()),
+        })
+    }
+
+    /// The records that were sent, by path.
+    pub(crate) fn records(&self) -> BTreeMap<String, Vec<EnrichedRecord>> {
+        let calls = self.calls.borrow();
+        let records = |call: &Call| {
+            let text = std::str::from_utf8(call.body.as_ref().unwrap()).unwrap();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        calls.iter().map(|(node, call)| (format!("{node}{}", call.path_and_query), records(call))).collect()
+    }
+
+    /// A header of every call, in order.
+    pub(crate) fn header(&self, name: &str) -> Vec<String> {
+        let calls = self.calls.borrow();
+        let header = |call: &Call| {
+            call.headers.iter().find(|(field, _)| *field == name).map(|(_, value)| value.clone())
+        };
+        calls.iter().filter_map(|(_, call)| header(call)).collect()
+    }
+}
+
+impl Storage for Fake<'_> {
+    type Body = Pieces;
+
+    async fn send(&self, node: &StorageNode, call: Call) -> Result<Reply<Pieces>, SendError> {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.in_flight_max.set(self.in_flight_max.get().max(self.in_flight.get()));
+        // Everyone who sends at once is in flight before the first answer.
+        let mut has_waited = false;
+        poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            if std::mem::replace(&mut has_waited, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        self.in_flight.set(self.in_flight.get() - 1);
+        let reaction = (self.script.borrow_mut())(node, &call);
+        self.calls.borrow_mut().push((node.to_string(), call));
+        match reaction {
+            Reaction::Reply { status, mut headers, body } => {
+                headers.push(("content-length", body.len().to_string()));
+                let headers: Headers = headers.into_iter().collect();
+                Ok(Reply { status, headers, body: Pieces::of(&[&body]) })
+            }
+            Reaction::Breaks => {
+                let mut body = Pieces::of(&[b"{\"stored\":"]);
+                body.failure = Some(SourceError::BrokeOff("the connection broke".to_owned()));
+                Ok(Reply { status: 200, headers: Headers::default(), body })
+            }
+            Reaction::Error(error) => Err(error),
+        }
+    }
+
+    async fn pause(&self, duration: Duration) {
+        self.pauses.borrow_mut().push(duration);
+    }
+}
+
+/// A request to be tried.
+#[derive(Clone, Debug)]
+pub(crate) struct Try {
+    pub(crate) head: RequestHead,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Pieces,
+}
+
+impl Try {
+    pub(crate) fn new(method: Method, target: &str) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = (path.to_owned(), query.to_owned());
+        let head = RequestHead { method, path, query, headers: Headers::default() };
+        let headers = vec![("spin-client-addr", "192.0.2.7:4711".to_owned())];
+        Self { head, headers, body: Pieces::of(&[]) }
+    }
+
+    pub(crate) fn get(target: &str) -> Self {
+        Self::new(Method::Get, target)
+    }
+
+    pub(crate) fn post(body: impl AsRef<[u8]>) -> Self {
+        let mut post = Self::new(Method::Post, "/v1/logs");
+        post.body = Pieces::of(&[body.as_ref()]);
+        post
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// The answer, with storage as scripted, a configuration, and a time.
+    pub(crate) fn answer_with(&self, fake: &Fake<'_>, config: &Config, now_ms: u64) -> Answer {
+        let budget = Budget::new(limits::BODIES_BYTES_MAX);
+        let random = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+        let context = Context { config, storage: fake, budget: &budget, now_ms, random };
+        let mut head = self.head.clone();
+        head.headers = self.headers.iter().cloned().collect();
+        let answer = block_on(app::respond(&context, &head, &mut self.body.clone()));
+        assert_eq!(budget.in_use(), 0, "all bytes came back");
+        answer
+    }
+
+    pub(crate) fn answer(&self, fake: &Fake<'_>) -> Answer {
+        self.answer_with(fake, &crate::config::tests::two_nodes(), NOW_MS)
+    }
+}
+
+/// A header of an answer.
+pub(crate) fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer.headers.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str())
+}
+
+/// The body of an answer as text.
+pub(crate) fn text(answer: &Answer) -> String {
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
+/// The problem that an answer is.
+pub(crate) fn problem(answer: &Answer) -> Problem {
+    assert_eq!(header(answer, "content-type"), Some(model::problem::CONTENT_TYPE));
+    let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(problem.status, answer.status);
+    problem
+}
