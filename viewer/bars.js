@@ -58,6 +58,28 @@ export function widthOf(stepMs) {
   return `${Number.isInteger(value) ? value : value.toFixed(1)} ${unit}`;
 }
 
+const STEPS_MS = [
+  1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000,
+  1_800_000, 3_600_000, 7_200_000, 10_800_000, 21_600_000, 43_200_000, 86_400_000, 172_800_000, 604_800_000,
+];
+
+/** The width of a bar, one that people count in, so that a span has at most so many. */
+export function niceStep(spanMs, barsMax) {
+  return STEPS_MS.find((step) => spanMs / step <= barsMax) ?? Math.ceil(spanMs / barsMax / 86_400_000) * 86_400_000;
+}
+
+/**
+ * The begin of the next histogram of a range that moves with the present: whole bars after that of the one before, so
+ * that the bars stay the same and do not flicker. By the node's clock, which may differ from the page's.
+ * @param {Histogram} before
+ * @param {number} elapsedMs since it came
+ * @param {number} spanMs
+ */
+export function nextBegin(before, elapsedMs, spanMs) {
+  const begin = before.to + elapsedMs - spanMs;
+  return before.from + Math.floor((begin - before.from) / before.step) * before.step;
+}
+
 /** A tick's text: the finer the axis, the finer the time; a new day names itself. */
 export function tickLabel(ms, stepMs, previousMs) {
   const text = formatLocal(ms);

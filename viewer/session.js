@@ -3,10 +3,12 @@
 // Invariant: what belongs to an earlier state never gets in: every request is aborted when the next state runs. Must
 // not know of elements; it says `onChange` and the page looks.
 
+import { niceStep, nextBegin } from './bars.js';
 import { context, fetchJson, isAbort, search } from './api.js';
 import { ROWS_MAX, gapRow, isGap } from './rows.js';
 import { filterParams, rangeParams } from './state.js';
 import { follow } from './tail.js';
+import { isRelative, parseTime } from './time.js';
 
 /** Rows that the tail shows; older ones leave at the end. */
 const TAIL_ROWS_MAX = 10_000;
@@ -37,8 +39,10 @@ export class Session {
     this.error = null;
     this.moreError = null;
     this.partial = null;
-    this.histogram = { value: null, error: null, partial: null, loading: false };
+    /** The last histogram, when it came, and, if its range moves with the present, how long that is. */
+    this.histogram = { value: null, error: null, partial: null, loading: false, at: 0, span: 0 };
     this.services = { value: null, error: null, partial: null };
+    this.nextSpan = 0;
     this.extent = null;
     this.tail = null;
     this.abort = new AbortController();
@@ -168,22 +172,43 @@ export class Session {
   }
 
   #loadHistogram(signal) {
-    const params = new URLSearchParams([...filterParams(this.state), ...rangeParams(this.state)]);
-    // With an open end the axis goes to the present, where it matters that nothing came; over all time, to the data.
-    if (params.has('from') && !params.has('to')) params.set('to', 'now');
-    params.set('buckets', String(bucketCount()));
+    const params = this.#histogramParams();
     this.histogram.loading = true;
     return this.#load('histogram', 'histogram', params, signal);
+  }
+
+  #histogramParams() {
+    const range = rangeParams(this.state);
+    const params = new URLSearchParams([...filterParams(this.state), ...range]);
+    const [from, to] = [range.get('from'), range.get('to') ?? 'now'];
+    this.nextSpan = 0;
+    // Over all time, the axis goes as far as the data.
+    if (from === null) {
+      params.set('buckets', String(barsMax()));
+      return params;
+    }
+    const now = Date.now();
+    const span = parseTime(to, now) - parseTime(from, now);
+    if (!(span > 0)) return params;
+    const step = niceStep(span, barsMax());
+    params.set('step', `${step}ms`);
+    // With an open end it goes to the present: that nothing came is what one wants to see.
+    params.set('to', to);
+    const isMoving = isRelative(from) && to === 'now';
+    this.nextSpan = isMoving ? span : 0;
+    const { value: before, at, span: spanBefore } = this.histogram;
+    if (isMoving && before?.step === step && spanBefore === span) params.set('from', String(nextBegin(before, now - at, span)));
+    return params;
   }
 
   async #load(name, path, params, signal) {
     try {
       const { value, partial } = await fetchJson(path, params, { signal });
       if (signal.aborted) return;
-      this[name] = { value, partial, error: null, loading: false };
+      this[name] = { value, partial, error: null, loading: false, at: Date.now(), span: this.nextSpan };
     } catch (error) {
       if (isAbort(error) || signal.aborted) return;
-      this[name] = { value: this[name].value, partial: null, error, loading: false };
+      this[name] = { ...this[name], partial: null, error, loading: false };
     }
     this.onChange();
   }
@@ -299,7 +324,7 @@ export class Session {
 }
 
 /** As many bars as there is room for. */
-function bucketCount() {
+function barsMax() {
   const width = globalThis.innerWidth ?? 1200;
   return Math.max(30, Math.min(160, Math.floor(width / 10)));
 }

@@ -8,15 +8,17 @@ import { ago, formatLocal, parseTime } from './time.js';
 
 /** `1,234 records · scanned 3.2 MB, skipped 96 % · 4 ms` */
 export function StatsText({ session }) {
-  const { rows, stats, histogram, tail, phase, error } = session;
+  const { rows, stats, tail, phase, error } = session;
   if (tail) return tailText(tail);
   if (phase === 'loading') return 'Searching…';
   if (error && rows.length === 0) return 'No answer';
-  return html`${countText(rows.length, histogram)}${stats && html`<span class="cost">${costOf(stats).map((part) => ` · ${part}`).join('')}</span>`}`;
+  return html`${countText(session)}${stats && html`<span class="cost">${costOf(stats).map((part) => ` · ${part}`).join('')}</span>`}`;
 }
 
-function countText(loaded, { value, partial }) {
-  const total = value && !partial ? value.total : 0;
+function countText({ rows, histogram: { value, partial }, cursor }) {
+  const loaded = rows.length;
+  // A histogram of whole bars can reach a little further back than the range: once all is loaded, that is the count.
+  const total = value && !partial && cursor ? value.total : 0;
   return total > loaded ? `${formatCount(loaded)} of ${plural(total, 'record')}` : plural(loaded, 'record');
 }
 

@@ -9,7 +9,6 @@ import path from 'node:path';
 const VIEWER = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../viewer');
 export const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
-const STEPS_MS = [1, 5, 10, 50, 100, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000, 600_000, 3_600_000];
 const UNIT_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 export class MockNode {
@@ -87,8 +86,8 @@ export class MockNode {
     const times = matches.map(({ record }) => record.timestamp);
     const start = timeOf(params.get('from')) ?? Math.min(...times, Date.now());
     const to = timeOf(params.get('to')) ?? Math.max(...times, start) + 1;
-    const step = STEPS_MS.find((ms) => (to - start) / ms <= Number(params.get('buckets') ?? 60)) ?? 86_400_000;
-    const from = Math.floor(start / step) * step;
+    const from = start;
+    const step = params.has('step') ? Number.parseInt(params.get('step'), 10) : Math.max(1, Math.ceil((to - from) / Number(params.get('buckets') ?? 60)));
     const levels = [...new Set(matches.map(({ record }) => (record.level ?? '').toUpperCase()))].sort();
     const buckets = Array.from({ length: Math.ceil((to - from) / step) }, () => levels.map(() => 0));
     for (const { record } of matches) {

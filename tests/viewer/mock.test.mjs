@@ -268,3 +268,15 @@ test('the clipboard of a plain http page is reached another way', async () => {
   await page.keyboard.press('y');
   await page.locator('.toast', { hasText: 'Copied the record' }).waitFor();
 });
+
+test('the bars of a moving range stand still while it is followed', async () => {
+  const asked = [];
+  await open('?refresh=1&limit=100');
+  await stats(/^100 of/);
+  page.on('request', (request) => { if (request.url().includes('/v1/histogram')) asked.push(new URL(request.url()).searchParams); });
+  await page.waitForEvent('request', { predicate: () => asked.length >= 2 });
+  const [first, second] = asked.map((params) => Number(params.get('from')));
+  const step = Number.parseInt(asked[0].get('step'), 10);
+  assert.equal(step, 30_000);
+  assert.equal((second - first) % step, 0);
+});

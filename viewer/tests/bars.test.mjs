@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { levelTotals, snapped, stackOrder, stackedData, summary, tickLabel, widthOf } from '../bars.js';
+import { levelTotals, nextBegin, niceStep, snapped, stackOrder, stackedData, summary, tickLabel, widthOf } from '../bars.js';
 
 const HISTOGRAM = { from: 1000, to: 1030, step: 10, levels: ['DEBUG', 'ERROR', ''], buckets: [[1, 2, 0], [0, 0, 0], [4, 0, 1]], total: 8 };
 
@@ -20,6 +20,19 @@ test('a drag zooms to the whole buckets that it touches', () => {
   assert.deepEqual(snapped(HISTOGRAM, 1003, 1011), { from: 1000, to: 1020 });
   assert.deepEqual(snapped(HISTOGRAM, 1010, 1010), { from: 1010, to: 1020 });
   assert.deepEqual(snapped(HISTOGRAM, 900, 2000), { from: 1000, to: 1030 });
+});
+
+test('bars are as wide as people count', () => {
+  assert.deepEqual([[3_600_000, 130], [900_000, 130], [86_400_000, 40], [10, 60], [400 * 86_400_000, 60]].map(([span, max]) => widthOf(niceStep(span, max))),
+    ['30 s', '10 s', '1 h', '1 ms', '7 d']);
+  for (const span of [1, 1000, 1e6, 1e9, 1e13]) assert.ok(span / niceStep(span, 60) <= 60);
+});
+
+test('the bars of a moving range stay where they are', () => {
+  const before = { from: 1000, to: 2000, step: 100 };
+  assert.equal(nextBegin(before, 0, 1000), 1000);
+  assert.equal(nextBegin(before, 99, 1000), 1000);
+  assert.equal(nextBegin(before, 250, 1000), 1200);
 });
 
 test('widths and ticks have the unit that fits', () => {
