@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::log::{FsyncPolicy, LogOptions};
 use crate::partition::QueueLimits;
-use units::{parse_bytes, parse_duration, parse_memory_bytes};
+use units::{Age, parse_age, parse_bytes, parse_duration, parse_memory_bytes};
 
 /// All settings of the daemon.
 #[derive(Args, Clone, Debug)]
@@ -79,9 +79,9 @@ pub struct LogConfig {
     #[arg(long, env = "EDGELOG_STORAGE_RETENTION_AGE", value_parser = parse_duration, value_name = "TIME")]
     pub retention_age: Option<Duration>,
 
-    /// Sealed segments are compressed at this age; without it, never
-    #[arg(long, env = "EDGELOG_STORAGE_COMPRESS_AGE", value_parser = parse_duration, value_name = "TIME")]
-    pub compress_age: Option<Duration>,
+    /// Sealed segments are compressed at this age, or `never`: until then grep reads them as they are
+    #[arg(long, env = "EDGELOG_STORAGE_COMPRESS_AGE", default_value = "1d", value_parser = parse_age, value_name = "TIME")]
+    pub compress_age: Age,
 
     /// When records are forced to the disk: before they are acknowledged, at intervals, or whenever the system does
     #[arg(long, env = "EDGELOG_STORAGE_FSYNC", default_value = "always", value_name = "POLICY")]
@@ -198,7 +198,7 @@ impl LogConfig {
             segment_age_max: self.segment_age,
             retention_bytes: self.retention_bytes,
             retention_age: self.retention_age,
-            compress_age: self.compress_age,
+            compress_age: self.compress_age.0,
             fsync: self.fsync_policy(),
             ..LogOptions::default()
         }
@@ -210,5 +210,40 @@ impl LogConfig {
             Fsync::Interval => FsyncPolicy::Interval(self.fsync_interval),
             Fsync::Never => FsyncPolicy::Never,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Config {
+        let command = Config::augment_args(clap::Command::new("storage"));
+        let matches = command.try_get_matches_from(["storage"].iter().chain(arguments)).unwrap();
+        Config::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn the_flags_defaults_are_those_of_the_log() {
+        assert_eq!(config(&[]).log.log_options(), LogOptions::default());
+    }
+
+    #[test]
+    fn every_option_of_the_log_has_a_flag() {
+        let flags = "--segment-bytes 1MiB --segment-age 1h --retention-bytes 1GB --retention-age 7d \
+                     --compress-age never --fsync interval --fsync-interval 200ms";
+        let arguments: Vec<&str> = flags.split_whitespace().collect();
+        let expected = LogOptions {
+            segment_bytes_max: 1 << 20,
+            segment_age_max: Duration::from_secs(3600),
+            retention_bytes: Some(1_000_000_000),
+            retention_age: Some(Duration::from_secs(7 * 24 * 3600)),
+            compress_age: None,
+            fsync: FsyncPolicy::Interval(Duration::from_millis(200)),
+            ..LogOptions::default()
+        };
+        assert_eq!(config(&arguments).log.log_options(), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes and times as people write them: `256MiB`, `7d`.
+//! Sizes and times as people write them: `256MiB`, `7d`, `never`.
 //!
 //! Pure: text to number. Knows nothing of what the numbers bound.
 
@@ -47,6 +47,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "the time is too long".to_owned())
 }
 
+/// An age at which something happens; `None`: never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub Option<Duration>);
+
+/// Parses an age: a time as [`parse_duration`] takes it, or `never`.
+pub fn parse_age(text: &str) -> Result<Age, String> {
+    if text.trim().eq_ignore_ascii_case("never") {
+        return Ok(Age(None));
+    }
+    parse_duration(text).map(|age| Age(Some(age))).map_err(|error| format!("{error}, or never"))
+}
+
 /// The digits in front, and what follows them.
 fn split_unit(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -67,6 +79,13 @@ mod tests {
         for bad in ["", "MiB", "-1", "1.5GiB", "1XB", "99999999999TiB"] {
             assert!(parse_bytes(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_age_may_be_never() {
+        assert_eq!(parse_age("never"), Ok(Age(None)));
+        assert_eq!(parse_age("6h"), Ok(Age(Some(Duration::from_secs(6 * 3600)))));
+        assert!(parse_age("soon").is_err());
     }
 
     #[test]
