@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use zstd::zstd_safe::CParameter;
 
 use super::disk::{self, Disk, DiskFile, OpenMode};
-use super::error::LogError;
+use super::error::{DamageKind, LogError};
 use super::format::BatchHeader;
 use super::frames::FrameTable;
 use super::layout::{self, Part};
@@ -52,11 +52,11 @@ impl Compression {
         &self.segment
     }
 
-    /// Compresses the next few MiB; makes the whole durable at the end. After an error the file is gone.
+    /// Compresses the next frame; makes the whole durable after the last. After an error the file is gone.
     pub(super) fn step(mut self, disk: &dyn Disk, dir: &Path) -> Result<Step, LogError> {
         let path = dir.join(temporary_name(&self.segment));
         let outcome = self
-            .compress_some(&path)
+            .compress_frame(&path)
             .and_then(|is_done| if is_done { self.finish(disk, dir).map(Some) } else { Ok(None) });
         match outcome {
             Ok(Some(segment)) => Ok(Step::Finished(segment)),
@@ -69,27 +69,24 @@ impl Compression {
         }
     }
 
-    fn compress_some(&mut self, path: &Path) -> Result<bool, LogError> {
-        let mut compressor = frame_compressor().map_err(|error| LogError::io("compress to", path, error))?;
-        let step_end = self.table.data_bytes().saturating_add(limits::COMPRESSION_STEP_BYTES);
-        while self.table.data_bytes() < step_end {
-            let frame = self.next_frame()?;
-            if frame.is_empty() {
-                return Ok(true);
-            }
-            compressor
-                .compress(&frame)
-                .and_then(|compressed| {
-                    let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-                    let bytes = u32::try_from(frame.len()).map_err(too_large)?;
-                    let compressed_bytes = u32::try_from(compressed.len()).map_err(too_large)?;
-                    let position = self.table.compressed_bytes();
-                    disk::write_all(&*self.file, &mut [IoSlice::new(&compressed)], position)?;
-                    self.table.push(compressed_bytes, bytes);
-                    Ok(())
-                })
-                .map_err(|error| LogError::io("write", path, error))?;
+    /// Compresses the next whole batches into one frame; true when none are left.
+    fn compress_frame(&mut self, path: &Path) -> Result<bool, LogError> {
+        let frame = self.next_frame()?;
+        if frame.is_empty() {
+            return Ok(true);
         }
+        frame_compressor()
+            .and_then(|mut compressor| compressor.compress(&frame))
+            .and_then(|compressed| {
+                let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+                let bytes = u32::try_from(frame.len()).map_err(too_large)?;
+                let compressed_bytes = u32::try_from(compressed.len()).map_err(too_large)?;
+                let position = self.table.compressed_bytes();
+                disk::write_all(&*self.file, &mut [IoSlice::new(&compressed)], position)?;
+                self.table.push(compressed_bytes, bytes);
+                Ok(())
+            })
+            .map_err(|error| LogError::io("write", path, error))?;
         Ok(false)
     }
 
@@ -98,25 +95,38 @@ impl Compression {
         let mut frame = BytesMut::new();
         let batch_count = self.segment.summary().batch_count;
         while self.next_batch < batch_count && (frame.len() as u64) < limits::FRAME_BYTES {
-            let header = self.next_header()?;
-            let expected = self.table.data_bytes() + frame.len() as u64;
-            if header.position != expected {
-                return Err(self.segment.damaged(&header, super::error::DamageKind::Header));
-            }
-            for bytes in self.segment.read_batches(&[header], &mut FrameCache::default()) {
+            let run = self.next_run(batch_count, frame.len() as u64)?;
+            for bytes in self.segment.read_batches(&run, &mut FrameCache::default()) {
                 frame.extend_from_slice(&bytes?);
             }
-            self.next_batch += 1;
+            self.next_batch += run.len() as u32;
         }
         Ok(frame)
     }
 
-    fn next_header(&self) -> Result<BatchHeader, LogError> {
-        let slots = self.segment.headers(self.next_batch, 1)?;
-        slots.into_iter().next().and_then(Result::ok).ok_or_else(|| {
-            let path = temporary_name(&self.segment).into();
-            LogError::Io { action: "compress to", path, source: Arc::new(io::ErrorKind::InvalidData.into()) }
-        })
+    /// The next headers for a frame that has `frame_bytes` already: at least one, and no more than make it full.
+    fn next_run(&self, batch_count: u32, frame_bytes: u64) -> Result<Vec<BatchHeader>, LogError> {
+        let mut run = Vec::new();
+        let count = limits::HEADER_RUN.min(batch_count - self.next_batch);
+        let frame_position = self.table.data_bytes();
+        let mut position = frame_position + frame_bytes;
+        for slot in self.segment.headers(self.next_batch, count)? {
+            let header = slot.map_err(|_| self.unreadable_header())?;
+            if header.position != position {
+                return Err(self.segment.damaged(&header, DamageKind::Header));
+            }
+            position = header.end_position();
+            if position - frame_position > limits::FRAME_BYTES && !run.is_empty() {
+                break;
+            }
+            run.push(header);
+        }
+        Ok(run)
+    }
+
+    fn unreadable_header(&self) -> LogError {
+        let path = temporary_name(&self.segment).into();
+        LogError::Io { action: "compress to", path, source: Arc::new(io::ErrorKind::InvalidData.into()) }
     }
 
     fn finish(&self, disk: &dyn Disk, dir: &Path) -> Result<Segment, LogError> {

@@ -34,11 +34,9 @@ pub(super) const REBUILT_BATCH_BYTES_MAX: usize = 1 << 20;
 /// Places of damage that a segment lists one by one; the rest it only counts.
 pub(super) const DAMAGE_LISTED_MAX: usize = 64;
 
-/// Bytes of whole batches in one zstd frame: what a read of one batch has to decompress.
+/// Bytes of whole batches in one zstd frame: what a read of one batch has to decompress, and what one maintenance step
+/// compresses, some 5 ms, for which appends wait.
 pub(super) const FRAME_BYTES: u64 = 1 << 20;
-
-/// Bytes that one maintenance step compresses: some 30 ms, for which appends wait.
-pub(super) const COMPRESSION_STEP_BYTES: u64 = 8 << 20;
 
 /// zstd's level for cold segments: they are written once and read seldom, yet appends wait for it.
 pub(super) const COMPRESSION_LEVEL: i32 = 3;
