@@ -33,5 +33,5 @@ if [[ ! -e node_modules/.package-lock.json || package-lock.json -nt node_modules
 fi
 
 node --test ../../viewer/tests/
-# One browser at a time: the machine has few cores, and smoothness is among what is measured.
-node --test --test-concurrency=1 --test-timeout=180000 mock.test.mjs nodes.test.mjs
+# One browser at a time: the machine has few cores, and smoothness is among what is measured. The timeout is a file's.
+node --test --test-concurrency=1 --test-timeout=900000 mock.test.mjs nodes.test.mjs
