@@ -74,11 +74,26 @@ impl ClusterSpec {
     /// # Panics
     /// When it does not become ready.
     pub async fn start(self) -> Cluster {
+        let mut cluster = self.start_nodes().await;
+        join_all(cluster.ingests.iter_mut().map(Ingest::start)).await;
+        cluster
+    }
+
+    /// Starts everything and waits until the nodes are ready and the ingests listen, be they healthy or not.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub async fn start_serving(self) -> Cluster {
+        let mut cluster = self.start_nodes().await;
+        join_all(cluster.ingests.iter_mut().map(Ingest::start_serving)).await;
+        cluster
+    }
+
+    async fn start_nodes(self) -> Cluster {
         let dir = tempfile::Builder::new().prefix("edgelog-test-").tempdir().unwrap();
         let mut nodes = self.make_nodes(dir.path());
         join_all(nodes.iter_mut().map(Node::start)).await;
-        let mut ingests = self.make_ingests(dir.path(), &nodes);
-        join_all(ingests.iter_mut().map(Ingest::start)).await;
+        let ingests = self.make_ingests(dir.path(), &nodes);
         Cluster { nodes, ingests, client: Client::new(), partitions: self.partitions, dir }
     }
 

@@ -66,11 +66,22 @@ impl Ingest {
         &self.log
     }
 
-    /// Starts the ingest and waits until it answers.
+    /// Starts the ingest and waits until it is healthy.
     ///
     /// # Panics
-    /// When it runs already or does not answer.
+    /// When it runs already or does not become healthy.
     pub async fn start(&mut self) {
+        self.start_serving().await;
+        let url = self.url("/healthz");
+        let is_healthy = async || self.client.get(&url).await.ok().filter(|answer| answer.status == 200);
+        eventually(&format!("{} is healthy", self.name), READY_MAX, is_healthy).await;
+    }
+
+    /// Starts the ingest and waits until it listens, whether its configuration is right or not.
+    ///
+    /// # Panics
+    /// When it runs already or does not start.
+    pub async fn start_serving(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let programs = programs();
         let mut arguments = vec![
@@ -92,9 +103,6 @@ impl Ingest {
         let (process, address) = Process::start(&programs.ingest_host, &arguments, &self.log).await;
         assert_eq!(address, self.port.address(), "{} listens where it was told to", self.name);
         self.process = Some(process);
-        let url = self.url("/healthz");
-        let is_healthy = async || self.client.get(&url).await.ok().filter(|answer| answer.status == 200);
-        eventually(&format!("{} is healthy", self.name), READY_MAX, is_healthy).await;
     }
 
     /// `kill -9`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::EnrichedRecord;
-use model::wire;
+use model::wire::{self, IngestAnswer};
 use serde_json::Value;
 use tests::client::answer;
 use tests::{Answer, Cluster, ClusterSpec, files};
@@ -43,6 +43,24 @@ async fn an_array_a_single_object_and_lines_are_all_taken() {
         let got: Vec<&str> = stored.iter().map(|record| record["message"].as_str().unwrap()).collect();
         assert_eq!(got, messages, "{content_type}: {body}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_prefers_no_body_gets_none_unless_there_is_something_to_tell() {
+    let cluster = one_partition().await;
+    let send = async |body: &'static str| {
+        let request = cluster.client.post(&cluster.url("/v1/logs")).header("content-type", wire::JSON);
+        answer(request.header("prefer", "return=minimal").body(body)).await.unwrap()
+    };
+    let minimal = send(r#"[{"message":"a"},{"message":"b"}]"#).await.expect(204);
+    assert_eq!(
+        (minimal.header("received"), minimal.header("durability"), minimal.text()),
+        ("2", "leader", "")
+    );
+    assert_eq!(minimal.header("preference-applied"), "return=minimal");
+    let told: IngestAnswer = send(r#"[{"message":"a"},{"message":1}]"#).await.expect(200).json();
+    assert_eq!((told.received, told.rejected.len()), (1, 1));
+    assert_eq!(cluster.stored_count().await, 3);
 }
 
 #[tokio::test]

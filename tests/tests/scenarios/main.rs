@@ -12,6 +12,7 @@
 )]
 
 mod bad_input;
+mod configuration;
 mod crashes;
 mod enrichment;
 mod idempotency;

@@ -112,7 +112,8 @@ async fn send(cluster: &Cluster, number: usize, records: Vec<&str>) {
         request = request.header("content-encoding", encoding);
     }
     let answer = answer(request.body(body)).await.unwrap().expect(200);
-    let taken = IngestAnswer { received: records.len(), rejected_total: None, rejected: Vec::new() };
+    let taken =
+        IngestAnswer { received: records.len(), queued: 0, rejected_total: None, rejected: Vec::new() };
     assert_eq!(answer.json::<IngestAnswer>(), taken, "batch {number}");
     assert_eq!(answer.header("durability"), "leader");
 }

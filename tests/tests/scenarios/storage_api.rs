@@ -156,6 +156,8 @@ async fn a_body_beyond_the_limit_is_refused_and_costs_no_memory() {
     let before = process.memory_bytes_max();
     let body = bytes::Bytes::from(vec![b' '; 100 << 20]);
     answer(append(&cluster, "?partition=0", body.clone())).await.unwrap().expect(413).problem();
+    let grown = process.memory_bytes_max() - before;
+    assert!(grown < 8 << 20, "the peak of memory grew by {grown} bytes");
     let pieces = futures::stream::iter(
         (0..100).map(move |place: usize| Ok::<_, std::io::Error>(body.slice(place << 20..(place + 1) << 20))),
     );
