@@ -7,6 +7,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod http;
+pub mod index;
 pub mod limits;
 pub mod log;
 pub mod metrics;

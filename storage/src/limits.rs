@@ -47,11 +47,47 @@ pub const QUERY_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long one query may scan. It then answers with what it found, and says so.
 pub const QUERY_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Values of `service` in one search: each is compared with every record's.
-pub const QUERY_SERVICES_MAX: usize = 64;
+/// Values of `service`, and of `level`, in one search: each is compared with every name there is.
+pub const QUERY_NAMES_MAX: usize = 64;
 
-/// Bytes of a search's `contains`.
-pub const QUERY_CONTAINS_BYTES_MAX: usize = 4096;
+/// Filters on labels and messages in one search: each may be tried on every record.
+pub const QUERY_FILTERS_MAX: usize = 32;
+
+/// Bytes of a text to find, and of a label's value.
+pub const QUERY_TEXT_BYTES_MAX: usize = 4096;
+
+/// Buckets of a histogram when the request does not say: about one for each dozen pixels.
+pub const HISTOGRAM_BUCKETS_DEFAULT: u64 = 60;
+
+/// Buckets of a histogram.
+pub const HISTOGRAM_BUCKETS_MAX: usize = 1000;
+
+/// Levels that a histogram tells apart; what others there are is counted together.
+pub const HISTOGRAM_LEVELS_MAX: usize = 64;
+
+/// Records on each side in the context of a record, when the request does not say.
+pub const CONTEXT_DEFAULT: usize = 10;
+
+/// Records on each side in the context of a record.
+pub const CONTEXT_MAX: usize = 1000;
+
+/// Bytes on each side that are read for the context of a record, in search of records of its service.
+pub const CONTEXT_SCAN_BYTES_MAX: u64 = 64 << 20;
+
+/// Records that a tail begins with, when the request does not say.
+pub const TAIL_LAST_DEFAULT: usize = 10;
+
+/// Records that a tail begins with.
+pub const TAIL_LAST_MAX: usize = 1000;
+
+/// Bytes of records that are read for the names and values of labels, the newest first: some tenth of a second.
+pub const LABELS_SCAN_BYTES_MAX: u64 = 64 << 20;
+
+/// Names or values of labels that are counted apart.
+pub const LABELS_COUNTED_MAX: usize = 100_000;
+
+/// Names or values of labels in an answer, when the request does not say.
+pub const LABELS_LISTED_DEFAULT: usize = 100;
 
 /// Bytes of finished answers that wait for slow readers, in the whole process.
 pub const ANSWER_BYTES_WAITING_MAX: usize = 2 * model::limits::QUERY_ANSWER_BYTES_MAX;
@@ -62,8 +98,11 @@ pub const READ_CHUNK_BYTES: usize = 256 << 10;
 /// How long a peer may leave our answer unread before its connection is closed: it holds the answer's memory.
 pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 
-/// Counts of services that one partition keeps, each for one segment. 50,000 with names of 30 bytes are 5 MB.
-pub const SERVICE_COUNTS_MAX: usize = 50_000;
+/// Services that are counted apart. 50,000 with names of 30 bytes are 5 MB.
+pub const SERVICES_COUNTED_MAX: usize = 50_000;
+
+/// Bytes of records without an index that are read at a time, unless one batch is larger.
+pub const UNINDEXED_UNIT_BYTES: u64 = 1 << 20;
 
 /// Length of the listener's backlog: connections that wait to be accepted.
 pub const LISTEN_BACKLOG: u32 = 1024;

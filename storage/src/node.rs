@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::clock::unix_now_ms;
 use crate::config::{Config, Fsync};
 use crate::http::{self as api, App, Server, ServerOptions};
+use crate::index::{Indexer, Indexes, PartitionIndex};
 use crate::log::{self, LogError, LogOptions, PartitionLog, RealDisk, RecoveryReport};
 use crate::metrics::Metrics;
 use crate::notify;
@@ -80,12 +81,18 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let server = Server::bind(config.listen, server_options(config))
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let metrics = Metrics::new();
-    let (partitions, threads) = start_partitions(config, &metrics)?;
-    let app = Arc::new(app(config, partitions, metrics));
+    let Started { partitions, threads, indexes } = start_partitions(config, &metrics)?;
+    let indexer = Indexer::new(indexes.iter().cloned(), config.query.index_memory);
+    let app = Arc::new(app(config, partitions, indexes, metrics));
+    let indexer = indexer.start().map_err(NodeError::Runtime)?;
     announce(&server, config, &app)?;
     let notifying = tokio::spawn(notify::notify_all(config.notify_ingest.clone()));
     server.serve(api::router(Arc::clone(&app)), stop_signal(&mut terminate, &mut interrupt)).await;
     notifying.abort();
+    tokio::task::spawn_blocking(|| indexer.stop())
+        .await
+        .map_err(io::Error::other)
+        .map_err(NodeError::Runtime)?;
     close_partitions(&app, threads).await
 }
 
@@ -104,9 +111,13 @@ fn server_options(config: &Config) -> ServerOptions {
     }
 }
 
-fn app(config: &Config, partitions: Vec<PartitionHandle>, metrics: Metrics) -> App {
-    let readers = partitions.iter().map(|held| (held.partition(), held.reader().clone()));
-    let queries = Queries::new(readers, Pool::new(config.load.blocking_threads.into()));
+fn app(
+    config: &Config,
+    partitions: Vec<PartitionHandle>,
+    indexes: Vec<Arc<PartitionIndex>>,
+    metrics: Metrics,
+) -> App {
+    let queries = Queries::new(indexes, Pool::new(config.load.blocking_threads.into()));
     App {
         node: config.node_name(),
         queries,
@@ -128,11 +139,15 @@ fn durability(fsync: Fsync) -> HeaderValue {
     })
 }
 
+/// The partitions of a node that has started, in order.
+struct Started {
+    partitions: Vec<PartitionHandle>,
+    threads: Vec<PartitionThread>,
+    indexes: Vec<Arc<PartitionIndex>>,
+}
+
 /// Opens all logs before any actor starts: a node with one bad partition leaves the others untouched.
-fn start_partitions(
-    config: &Config,
-    metrics: &Metrics,
-) -> Result<(Vec<PartitionHandle>, Vec<PartitionThread>), NodeError> {
+fn start_partitions(config: &Config, metrics: &Metrics) -> Result<Started, NodeError> {
     let wanted = config.partitions_sorted();
     warn_of_strangers(&config.data, &wanted);
     let options = config.log.log_options();
@@ -140,13 +155,15 @@ fn start_partitions(
         .into_iter()
         .map(|partition| open_log(config, partition, options.clone()).map(|log| (partition, log)))
         .collect::<Result<_, _>>()?;
-    let mut started = (Vec::with_capacity(logs.len()), Vec::with_capacity(logs.len()));
+    let shared = Indexes::new(config.query.index_cache);
+    let mut started = Started { partitions: Vec::new(), threads: Vec::new(), indexes: Vec::new() };
     for (partition, log) in logs {
+        started.indexes.push(shared.partition(log.reader(), log.sidecars()));
         let counts = metrics.of_partition(partition);
         let (handle, thread) = partition::start(partition, log, config.load.queue_limits(), counts)
             .map_err(NodeError::Runtime)?;
-        started.0.push(handle);
-        started.1.push(thread);
+        started.partitions.push(handle);
+        started.threads.push(thread);
     }
     Ok(started)
 }

@@ -54,6 +54,10 @@ pub struct Config {
     #[command(flatten)]
     pub load: LoadConfig,
 
+    /// How records are searched.
+    #[command(flatten)]
+    pub query: QueryConfig,
+
     /// How connections are served.
     #[command(flatten)]
     pub http: HttpConfig,
@@ -126,6 +130,19 @@ pub struct LoadConfig {
     /// Threads for reads and searches: so many run at once
     #[arg(long, env = "EDGELOG_STORAGE_BLOCKING_THREADS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=512), value_name = "N")]
     pub blocking_threads: u16,
+}
+
+/// How records are searched.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Search")]
+pub struct QueryConfig {
+    /// Memory for the indexes of active segments; what is appended beyond it is searched without one
+    #[arg(long, env = "EDGELOG_STORAGE_INDEX_MEMORY", default_value = "64MiB", value_parser = parse_memory_bytes, value_name = "SIZE")]
+    pub index_memory: usize,
+
+    /// Memory for the indexes of sealed segments, which lie beside them
+    #[arg(long, env = "EDGELOG_STORAGE_INDEX_CACHE", default_value = "24MiB", value_parser = parse_memory_bytes, value_name = "SIZE")]
+    pub index_cache: usize,
 }
 
 /// How connections are served.

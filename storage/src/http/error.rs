@@ -10,7 +10,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use model::limits::APPEND_BODY_BYTES_MAX;
 use model::problem::{self, Problem};
-use model::{BatchError, Partition};
+use model::{BatchError, Offset, Partition};
 
 use crate::partition::AppendError;
 use crate::query::{ParameterError, PoolError};
@@ -30,6 +30,8 @@ pub(super) enum ApiError {
     PartitionElsewhere { partition: Partition, held: String },
     #[error("partition {partition} is not held by this node, which holds {held}")]
     PartitionUnknown { partition: Partition, held: String },
+    #[error("partition {partition} has no record at offset {offset}, or has none any more")]
+    RecordUnknown { partition: Partition, offset: Offset },
     #[error("the body is neither application/json nor application/x-ndjson")]
     MediaType,
     #[error("the body is larger than {APPEND_BODY_BYTES_MAX} bytes")]
@@ -58,7 +60,9 @@ impl ApiError {
     /// The status of each error.
     fn status(&self) -> StatusCode {
         match self {
-            Self::UnknownPath { .. } | Self::PartitionUnknown { .. } => StatusCode::NOT_FOUND,
+            Self::UnknownPath { .. } | Self::PartitionUnknown { .. } | Self::RecordUnknown { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Parameter(_) | Self::Header { .. } => StatusCode::BAD_REQUEST,
             Self::BodyBrokeOff { .. } | Self::BodyEmpty | Self::Batch(_) => StatusCode::BAD_REQUEST,
@@ -106,6 +110,7 @@ impl ApiError {
             Self::Parameter(_) => "parameter",
             Self::Header { .. } => "header",
             Self::PartitionElsewhere { .. } | Self::PartitionUnknown { .. } => "partition_not_here",
+            Self::RecordUnknown { .. } => "record_unknown",
             Self::MediaType => "media_type",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
@@ -137,6 +142,7 @@ impl ApiError {
             Self::Parameter(error) => problem.in_field(&error.name),
             Self::Header { name, .. } => problem.in_field(*name),
             Self::PartitionElsewhere { .. } | Self::PartitionUnknown { .. } => problem.in_field("partition"),
+            Self::RecordUnknown { .. } => problem.in_field("offset"),
             _ => problem,
         }
     }

@@ -6,8 +6,11 @@
 mod append;
 mod body;
 mod cluster;
+mod context;
 mod error;
 mod health;
+mod histogram;
+mod labels;
 mod metrics;
 mod parameters;
 mod peer_limit;
@@ -73,7 +76,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
         .route("/v1/read", get(read::read).fallback(get_only))
         .route("/v1/search", get(search::search).fallback(get_only))
+        .route("/v1/histogram", get(histogram::histogram).fallback(get_only))
         .route("/v1/services", get(services::services).fallback(get_only))
+        .route("/v1/labels", get(labels::names).fallback(get_only))
+        .route("/v1/labels/{name}/values", get(labels::values).fallback(get_only))
+        .route("/v1/context", get(context::context).fallback(get_only))
         .route("/v1/cluster", get(cluster::cluster).fallback(get_only))
         .route("/metrics", get(metrics::metrics).fallback(get_only))
         .route("/healthz", get(health::live).fallback(get_only))
@@ -87,6 +94,16 @@ impl App {
     fn partition(&self, partition: Partition) -> Option<&PartitionHandle> {
         let place = self.partitions.binary_search_by_key(&partition, PartitionHandle::partition).ok()?;
         self.partitions.get(place)
+    }
+
+    /// Refuses a query of a partition that this node does not hold.
+    fn check_partition(&self, partition: Option<Partition>) -> Result<(), ApiError> {
+        match partition {
+            Some(partition) if self.partition(partition).is_none() => {
+                Err(ApiError::PartitionUnknown { partition, held: self.held() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The partitions this node holds, in words.

@@ -20,6 +20,11 @@ pub(super) fn decode(uri: &Uri) -> Result<Vec<(String, String)>, ParameterError>
     }
 }
 
+/// The parameters as pairs of texts.
+pub(super) fn pairs(parameters: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
 /// The values of `names`, each of which may be given once and no others.
 ///
 /// # Errors

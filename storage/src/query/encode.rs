@@ -1,6 +1,6 @@
 //! Stored lines as a response's body: a JSON array or newline-delimited JSON, each record byte for byte as stored.
 
-use model::wire;
+use model::{Offset, Partition, wire};
 
 /// How records are written into a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,17 @@ impl RecordWriter {
         }
     }
 
+    /// Writes one record with its place.
+    pub fn record_at(&mut self, out: &mut Vec<u8>, partition: Partition, offset: Offset, line: &[u8]) {
+        let mut wrapped = Vec::with_capacity(line.len() + 64);
+        wrapped.extend_from_slice(
+            format!("{{\"partition\":{partition},\"offset\":{offset},\"record\":").as_bytes(),
+        );
+        wrapped.extend_from_slice(line);
+        wrapped.push(b'}');
+        self.record(out, &wrapped);
+    }
+
     /// Writes what follows the last record.
     pub fn end(&mut self, out: &mut Vec<u8>) {
         if self.format == Format::JsonArray {
@@ -68,6 +79,13 @@ mod tests {
         }
         writer.end(&mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_record_is_told_with_its_place() {
+        let mut out = Vec::new();
+        RecordWriter::new(Format::Ndjson).record_at(&mut out, Partition::new(3), Offset::new(7), b"{}");
+        assert_eq!(out, b"{\"partition\":3,\"offset\":7,\"record\":{}}\n");
     }
 
     #[test]

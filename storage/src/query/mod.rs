@@ -1,103 +1,186 @@
-//! Reading back: the last records, the newest that pass filters, the services there are.
+//! Reading back: searches, counts, the records around one, and reads by offset.
 //!
-//! `parse` (parameters → [`Query`]) → `scan` (one partition, newest first) → `merge` (all partitions by time) →
-//! `encode`. Scans run on a bounded [`Pool`]. Must not know of HTTP, nor of the partitions' actors: it has readers.
+//! `parse` (parameters → a query) → `units` (what of it has to be looked at, in order, by what `index` knows) →
+//! `scan` (one unit) → a sink (`search`, `histogram`, `services`, `labels`), all driven by `drive`. Runs on a bounded
+//! [`Pool`]. Must not know of HTTP, nor of the partitions' actors: it has readers and indexes.
 
+mod context;
+mod drive;
 mod encode;
-mod merge;
+mod filter;
+mod histogram;
+mod key;
+mod labels;
 mod needle;
 mod parse;
+mod pattern;
 mod pool;
+mod probe;
 mod read;
 mod scan;
+mod search;
+mod selection;
 mod services;
+mod stats;
+mod time;
+mod units;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use model::wire::ServiceCount;
-use model::{Partition, limits as shared};
-use parking_lot::Mutex;
+use model::Partition;
+use model::limits as shared;
 
 pub use encode::{Format, RecordWriter};
-pub use merge::{Answer, Lack};
+pub use filter::Filter;
+pub use histogram::{Buckets, Histogram};
+pub use key::{Cursor, Direction, Key, Order};
+pub use labels::{Counted, merge_counted};
 pub use needle::Needle;
-pub use parse::{ParameterError, Query, parse_partition};
+pub use parse::{
+    ContextQuery, CountQuery, Cut, HistogramQuery, ParameterError, Query, TailQuery, parse_partition,
+};
 pub use pool::{Pool, PoolError};
 pub use read::ReadRange;
 pub use scan::Watch;
+pub use search::Found;
+pub use services::{ServiceSummary, merge_services};
+pub use stats::{Lack, Stats};
 
+use crate::index::PartitionIndex;
 use crate::limits;
 use crate::log::LogReader;
-use scan::PartitionScan;
-use services::ServiceCounts;
+use units::Snapshot;
 
 /// Answers queries over all partitions of the node.
 #[derive(Clone, Debug)]
 pub struct Queries {
-    partitions: Arc<[Readable]>,
+    partitions: Arc<[Arc<PartitionIndex>]>,
     pool: Pool,
 }
 
-#[derive(Debug)]
-struct Readable {
-    partition: Partition,
-    reader: LogReader,
-    services: Mutex<ServiceCounts>,
-}
-
-/// A finished search: its body, counted against the bound of waiting answers, and what it lacks.
-#[derive(Clone, Debug)]
-pub struct SearchAnswer {
-    /// The records, in the format that was asked for.
+/// An answer of records.
+#[derive(Clone, Debug, Default)]
+pub struct RecordsAnswer {
+    /// The records, in the format that was asked for; counted against the bound of waiting answers.
     pub body: Bytes,
+    /// How many.
+    pub records: usize,
+    /// Where to go on; `None` when there is no more.
+    pub next: Option<Cursor>,
     /// What the answer lacks; empty when it is whole.
     pub lacks: Vec<Lack>,
+    /// What it took.
+    pub stats: Stats,
 }
 
-/// The services there are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServicesAnswer {
-    /// By name.
-    pub services: Vec<ServiceCount>,
-    /// What the counts lack, in words; empty when they are whole.
-    pub lacks: Vec<&'static str>,
+/// An answer of counts.
+#[derive(Clone, Debug, Default)]
+pub struct CountsAnswer<T> {
+    /// The counts.
+    pub counts: T,
+    /// What they lack; empty when they are whole.
+    pub lacks: Vec<Lack>,
+    /// What they took.
+    pub stats: Stats,
 }
 
 impl Queries {
     /// Queries over these partitions, in order, on this pool.
-    pub fn new(partitions: impl IntoIterator<Item = (Partition, LogReader)>, pool: Pool) -> Self {
-        let readable = |(partition, reader)| Readable { partition, reader, services: Mutex::default() };
-        Self { partitions: partitions.into_iter().map(readable).collect(), pool }
+    pub fn new(partitions: impl IntoIterator<Item = Arc<PartitionIndex>>, pool: Pool) -> Self {
+        Self { partitions: partitions.into_iter().collect(), pool }
     }
 
-    /// The newest records that pass the query's filters.
+    /// The first records that pass the query's filter.
     ///
     /// # Errors
     /// When too much runs already.
-    pub async fn search(&self, query: Query, format: Format) -> Result<SearchAnswer, PoolError> {
+    pub async fn search(&self, query: Query, format: Format) -> Result<RecordsAnswer, PoolError> {
         let partitions = Arc::clone(&self.partitions);
-        let (watch, _abandon) = Watch::until(Instant::now() + limits::QUERY_TIME_MAX);
-        let work = move || {
-            let answer = search(&partitions, &query, format, &watch);
-            (answer.body, answer.lacks)
-        };
-        let (body, lacks) = self.pool.run(limits::QUERY_WAIT_MAX, work).await?;
-        Ok(SearchAnswer { body, lacks })
+        self.run(move |watch| {
+            let snapshot = Snapshot::now(&partitions, query.filter.partition);
+            let found = search::search(&snapshot, &query, shared::QUERY_ANSWER_BYTES_MAX, watch);
+            let body = found.encode(format, query.with_places);
+            let records = found.records.len();
+            let Found { next, lacks, stats, .. } = found;
+            (body, RecordsAnswer { records, next, lacks, stats, ..RecordsAnswer::default() })
+        })
+        .await
+        .map(|(body, answer)| RecordsAnswer { body, stats: answer.stats, ..answer })
     }
 
-    /// Every service's count of records.
+    /// The records around one; `None` when there is none at its place.
     ///
     /// # Errors
     /// When too much runs already.
-    pub async fn services(&self) -> Result<ServicesAnswer, PoolError> {
-        let partitions = Arc::clone(&self.partitions);
-        let (watch, _abandon) = Watch::until(Instant::now() + limits::QUERY_TIME_MAX);
-        let work = move || (Vec::new(), count_services(&partitions, &watch));
-        let (_, answer) = self.pool.run(limits::QUERY_WAIT_MAX, work).await?;
-        Ok(answer)
+    pub async fn context(
+        &self,
+        query: ContextQuery,
+        format: Format,
+    ) -> Result<Option<RecordsAnswer>, PoolError> {
+        let index = self.partitions.iter().find(|index| index.partition() == query.partition).cloned();
+        let Some(index) = index else { return Ok(None) };
+        let (body, answer) = self
+            .run(move |watch| {
+                let found = context::context(index.reader(), &query, shared::QUERY_ANSWER_BYTES_MAX, watch);
+                let body = found.as_ref().map(|found| found.encode(format, true)).unwrap_or_default();
+                let answer = found.map(|Found { records, lacks, stats, .. }| RecordsAnswer {
+                    records: records.len(),
+                    lacks,
+                    stats,
+                    ..RecordsAnswer::default()
+                });
+                (body, answer)
+            })
+            .await?;
+        Ok(answer.map(|answer| RecordsAnswer { body, ..answer }))
+    }
+
+    /// The times of the first record and the last; `None` when there are none.
+    pub fn extent(&self, partition: Option<Partition>) -> Option<(u64, u64)> {
+        histogram::extent(&Snapshot::now(&self.partitions, partition))
+    }
+
+    /// How many records pass the filter in each bucket, by level.
+    ///
+    /// # Errors
+    /// When too much runs already.
+    pub async fn histogram(
+        &self,
+        filter: Filter,
+        buckets: Buckets,
+    ) -> Result<CountsAnswer<Histogram>, PoolError> {
+        self.count(filter, move |snapshot, filter, watch| {
+            histogram::histogram(snapshot, filter, buckets, watch)
+        })
+        .await
+    }
+
+    /// Every service's counts.
+    ///
+    /// # Errors
+    /// When too much runs already.
+    pub async fn services(&self, filter: Filter) -> Result<CountsAnswer<Vec<ServiceSummary>>, PoolError> {
+        self.count(filter, services::services).await
+    }
+
+    /// The names of labels, or the values of the label `of`, and how many of the newest records have each.
+    ///
+    /// # Errors
+    /// When too much runs already.
+    pub async fn labels(
+        &self,
+        filter: Filter,
+        of: Option<String>,
+    ) -> Result<CountsAnswer<Vec<Counted>>, PoolError> {
+        self.count(filter, move |snapshot, filter, watch| {
+            labels::labels(snapshot, filter, of.as_deref(), watch)
+        })
+        .await
     }
 
     /// Reads one piece of `range`, waiting for a thread for `wait_max`.
@@ -121,38 +204,60 @@ impl Queries {
         let (piece, (left, writer)) = self.pool.run(wait_max, work).await?;
         Ok((piece, left, writer))
     }
-}
 
-fn search(partitions: &[Readable], query: &Query, format: Format, watch: &Watch) -> Answer {
-    let wanted =
-        partitions.iter().filter(|held| query.partition.is_none_or(|wanted| wanted == held.partition));
-    let scans = wanted
-        .map(|held| {
-            let batches = held.reader.batches_before(held.reader.high_watermark());
-            PartitionScan::new(held.partition, batches, query, watch)
-        })
-        .collect();
-    merge::merge(scans, query.limit, shared::QUERY_ANSWER_BYTES_MAX, format)
-}
-
-fn count_services(partitions: &[Readable], watch: &Watch) -> ServicesAnswer {
-    let mut totals = BTreeMap::new();
-    let (mut in_time, mut damaged, mut overflowed) = (true, false, false);
-    for held in partitions {
-        let mut counts = held.services.lock();
-        let first_offset = held.reader.first_offset();
-        in_time &= counts.catch_up(first_offset, |offset| held.reader.batches_from(offset), watch).is_ok();
-        damaged |= counts.met_damage();
-        overflowed |= counts.overflowed();
-        counts.add_to(&mut totals);
+    async fn count<T: Send + 'static>(
+        &self,
+        filter: Filter,
+        work: impl FnOnce(&Snapshot, &Filter, &Watch) -> (T, Vec<Lack>, Stats) + Send + 'static,
+    ) -> Result<CountsAnswer<T>, PoolError> {
+        let partitions = Arc::clone(&self.partitions);
+        let (_, answer) = self
+            .run(move |watch| {
+                let snapshot = Snapshot::now(&partitions, filter.partition);
+                let (counts, lacks, stats) = work(&snapshot, &filter, watch);
+                (Vec::new(), CountsAnswer { counts, lacks, stats })
+            })
+            .await?;
+        Ok(answer)
     }
-    let lacks = [
-        (!in_time, "time: not all records are counted yet; ask again"),
-        (damaged, "damage: some records cannot be read"),
-        (overflowed, "overflow: there are more services than are counted"),
-    ];
-    ServicesAnswer {
-        services: totals.into_iter().map(|(service, records)| ServiceCount { service, records }).collect(),
-        lacks: lacks.into_iter().filter_map(|(lacks, reason)| lacks.then_some(reason)).collect(),
+
+    /// Runs a query on the pool, until it is done, out of time, or nobody waits for it any more.
+    async fn run<T: Send + Timed + 'static>(
+        &self,
+        work: impl FnOnce(&Watch) -> (Vec<u8>, T) + Send + 'static,
+    ) -> Result<(Bytes, T), PoolError> {
+        let (watch, _abandon) = Watch::until(Instant::now() + limits::QUERY_TIME_MAX);
+        let timed = move || {
+            let started = Instant::now();
+            let (body, mut answer) = work(&watch);
+            answer.set_time(started.elapsed());
+            (body, answer)
+        };
+        self.pool.run(limits::QUERY_WAIT_MAX, timed).await
+    }
+}
+
+/// An answer that tells how long it took.
+trait Timed {
+    fn set_time(&mut self, time: Duration);
+}
+
+impl Timed for RecordsAnswer {
+    fn set_time(&mut self, time: Duration) {
+        self.stats.time_ms = time.as_millis() as u64;
+    }
+}
+
+impl<T> Timed for CountsAnswer<T> {
+    fn set_time(&mut self, time: Duration) {
+        self.stats.time_ms = time.as_millis() as u64;
+    }
+}
+
+impl<T: Timed> Timed for Option<T> {
+    fn set_time(&mut self, time: Duration) {
+        if let Some(answer) = self {
+            answer.set_time(time);
+        }
     }
 }

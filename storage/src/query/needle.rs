@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
-use model::json::JsonStr;
 
 /// A literal to find.
 #[derive(Clone, Debug)]
 pub struct Needle {
+    text: String,
     finder: Finder<'static>,
     /// Whether the literal can stand in JSON as it is: not if it has a character that JSON must escape.
     verbatim: bool,
@@ -32,15 +32,26 @@ impl Needle {
             &["\\u"]
         };
         Self {
+            text: text.to_owned(),
             finder: Finder::new(text).into_owned(),
             verbatim: !must_escape,
             escapes: escapes.iter().map(|escape| Finder::new(escape).into_owned()).collect(),
         }
     }
 
-    /// Whether the decoded text contains the literal.
-    pub fn matches(&self, text: JsonStr<'_>) -> bool {
-        self.finder.find(text.decode().as_bytes()).is_some()
+    /// The literal.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The literal's bytes.
+    pub fn length(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Where the literal is in a decoded text.
+    pub fn find(&self, text: &[u8]) -> Option<usize> {
+        self.finder.find(text)
     }
 
     /// Whether a message in these stored bytes could contain the literal.
@@ -94,13 +105,17 @@ fn line_around(batch: &[u8], position: usize) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use model::json::Scanner;
+    use model::json::{JsonStr, Scanner};
     use proptest::prelude::*;
 
     use super::*;
 
     fn decoded(json: &str) -> JsonStr<'_> {
         Scanner::new(json).string().unwrap()
+    }
+
+    fn is_in(needle: &Needle, json: &str) -> bool {
+        needle.find(decoded(json).decode().as_bytes()).is_some()
     }
 
     #[test]
@@ -119,7 +134,7 @@ mod tests {
         ] {
             let needle = Needle::new(text);
             assert!(needle.may_match(json.as_bytes()), "{text} {json}");
-            assert!(needle.matches(decoded(json)), "{text} {json}");
+            assert!(is_in(&needle, json), "{text} {json}");
             let whole = vec![Range { start: 0, end: json.len() }];
             assert_eq!(needle.candidates(json.as_bytes()), whole, "{text} {json}");
         }
@@ -129,7 +144,7 @@ mod tests {
     fn an_escape_is_not_its_letters() {
         let json = r#""line\nend""#;
         assert!(Needle::new("nend").may_match(json.as_bytes()));
-        assert!(!Needle::new("nend").matches(decoded(json)));
+        assert!(!is_in(&Needle::new("nend"), json));
     }
 
     #[test]
@@ -164,7 +179,7 @@ mod tests {
                 batch.push('\n');
             }
             let mut found = needle.candidates(batch.as_bytes());
-            found.retain(|line| needle.matches(decoded(&batch[line.clone()])));
+            found.retain(|line| is_in(&needle, &batch[line.clone()]));
             prop_assert_eq!(found, expected);
         }
     }

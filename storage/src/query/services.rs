@@ -1,153 +1,146 @@
-//! How many records each service has, counted as far as somebody asked.
+//! The services there are: how many records each has, of which levels, and from when to when.
 //!
-//! Appends pay nothing for it: a request for the counts reads what was appended since the last one. Counts are kept
-//! by blocks of records, so that what retention deletes is taken out again by recounting one block at most.
-//!
-//! Invariant: after an uninterrupted [`ServiceCounts::catch_up`] the counts are exact for all readable records,
-//! unless [`ServiceCounts::overflowed`].
+//! Invariant: the counts are exact for all records that could be read in time.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
-use model::{EnrichedLine, Offset};
+use serde::{Deserialize, Serialize};
 
-use super::scan::{Interrupted, Watch};
+use super::drive;
+use super::filter::{Filter, as_text};
+use super::key::{Direction, Key, Order};
+use super::scan::{Sink, Wanted, Watch};
+use super::stats::{Lack, Stats};
+use super::units::{Indexed, Snapshot};
+use crate::index::{Columns, Fields, Group};
 use crate::limits;
-use crate::log::{LogError, StoredBatch};
 
-/// Records of one block: some 250 MB, which are recounted in well below a second.
-const BLOCK_RECORDS: u64 = 1 << 20;
-
-/// One partition's counts.
-#[derive(Debug, Default)]
-pub(super) struct ServiceCounts {
-    /// In order and without gaps.
-    blocks: VecDeque<Block>,
-    damaged: bool,
-    overflowed: bool,
+/// One service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSummary {
+    /// Its name.
+    pub service: String,
+    /// Its records.
+    pub records: u64,
+    /// The earliest record's timestamp, Unix milliseconds.
+    pub first: u64,
+    /// The latest record's timestamp, Unix milliseconds.
+    pub last: u64,
+    /// Its records of each level, in capitals; the empty one is that of records without.
+    pub levels: BTreeMap<String, u64>,
 }
 
-/// The counts of the records from `start` to `end`.
-#[derive(Debug)]
-struct Block {
-    start: Offset,
-    end: Offset,
-    records_by_service: HashMap<Box<str>, u64>,
+/// Counts.
+pub(super) fn services(
+    snapshot: &Snapshot,
+    filter: &Filter,
+    watch: &Watch,
+) -> (Vec<ServiceSummary>, Vec<Lack>, Stats) {
+    let mut counts = Counts::default();
+    let run = drive::run(snapshot, filter, Direction::Backward, Order::Time, watch, &mut counts);
+    let mut lacks = run.lacks();
+    if counts.has_overflowed {
+        lacks.push(Lack::Names);
+    }
+    (counts.into_summaries(), lacks, run.stats)
 }
 
-impl ServiceCounts {
-    /// Counts what is not counted yet, and forgets what lies before `first_offset`. What was counted before an
-    /// interruption stays counted.
-    pub(super) fn catch_up<B: Iterator<Item = Result<StoredBatch, LogError>>>(
-        &mut self,
-        first_offset: Offset,
-        batches_from: impl Fn(Offset) -> B,
-        watch: &Watch,
-    ) -> Result<(), Interrupted> {
-        self.forget_before(first_offset, &batches_from, watch)?;
-        let counted_end = self.blocks.back().map_or(first_offset, |block| block.end);
-        let mut room = self.room();
-        for batch in batches_from(counted_end) {
-            watch.check()?;
-            let Some(batch) = self.readable(batch) else { continue };
-            if self.blocks.back().is_none_or(|block| block.end.since(block.start) >= BLOCK_RECORDS) {
-                self.blocks.push_back(Block::starting_at(batch.base_offset));
+/// Puts the counts of several nodes together, by name.
+pub fn merge_services(parts: Vec<Vec<ServiceSummary>>) -> (Vec<ServiceSummary>, Vec<Lack>) {
+    let mut counts = Counts::default();
+    for summary in parts.into_iter().flatten() {
+        for (level, records) in &summary.levels {
+            counts.add(&summary.service, level, *records, summary.first, summary.last);
+        }
+    }
+    let lacks = if counts.has_overflowed { vec![Lack::Names] } else { Vec::new() };
+    (counts.into_summaries(), lacks)
+}
+
+#[derive(Default)]
+struct Counts {
+    by_service: HashMap<String, ServiceSummary>,
+    has_overflowed: bool,
+}
+
+impl Counts {
+    fn add(&mut self, service: &str, level: &str, records: u64, first_ms: u64, last_ms: u64) {
+        if !self.by_service.contains_key(service) {
+            if self.by_service.len() >= limits::SERVICES_COUNTED_MAX {
+                self.has_overflowed = true;
+                return;
             }
-            if let Some(block) = self.blocks.back_mut() {
-                self.overflowed |= block.count(&batch, &mut room).is_err();
-            }
+            let new =
+                ServiceSummary { service: service.to_owned(), first: u64::MAX, ..ServiceSummary::default() };
+            self.by_service.insert(service.to_owned(), new);
         }
-        Ok(())
-    }
-
-    /// Adds the counts to `totals`.
-    pub(super) fn add_to(&self, totals: &mut BTreeMap<String, u64>) {
-        for (service, records) in self.blocks.iter().flat_map(|block| &block.records_by_service) {
-            match totals.get_mut(&**service) {
-                Some(total) => *total += records,
-                None => {
-                    totals.insert(service.to_string(), *records);
-                }
+        let Some(summary) = self.by_service.get_mut(service) else { return };
+        summary.records += records;
+        summary.first = summary.first.min(first_ms);
+        summary.last = summary.last.max(last_ms);
+        match summary.levels.get_mut(level) {
+            Some(count) => *count += records,
+            None => {
+                summary.levels.insert(level.to_owned(), records);
             }
         }
     }
 
-    /// Whether records could not be read.
-    pub(super) fn met_damage(&self) -> bool {
-        self.damaged
+    fn add_group(&mut self, indexed: &Indexed, group: &Group) {
+        let service = indexed.names.services().name(group.service).unwrap_or_default();
+        let level = indexed.names.levels().name(group.level).unwrap_or_default().to_uppercase();
+        self.add(service, &level, group.records.into(), group.timestamp_min_ms, group.timestamp_max_ms);
     }
 
-    /// Whether there were more services than are counted.
-    pub(super) fn overflowed(&self) -> bool {
-        self.overflowed
-    }
-
-    /// Forgets blocks before `first_offset`, and counts the one anew that it cuts.
-    fn forget_before<B: Iterator<Item = Result<StoredBatch, LogError>>>(
-        &mut self,
-        first_offset: Offset,
-        batches_from: &impl Fn(Offset) -> B,
-        watch: &Watch,
-    ) -> Result<(), Interrupted> {
-        while self.blocks.front().is_some_and(|block| block.end <= first_offset) {
-            self.blocks.pop_front();
-        }
-        let Some(end) = self.blocks.front().filter(|block| block.start < first_offset).map(|block| block.end)
-        else {
-            return Ok(());
-        };
-        let mut room = self.room();
-        let mut rest = Block::starting_at(first_offset);
-        for batch in batches_from(first_offset) {
-            watch.check()?;
-            let Some(batch) = self.readable(batch) else { continue };
-            if batch.base_offset >= end {
-                break;
-            }
-            self.overflowed |= rest.count(&batch, &mut room).is_err();
-        }
-        rest.end = end;
-        if let Some(front) = self.blocks.front_mut() {
-            *front = rest;
-        }
-        Ok(())
-    }
-
-    fn readable(&mut self, batch: Result<StoredBatch, LogError>) -> Option<StoredBatch> {
-        self.damaged |= batch.is_err();
-        batch.ok()
-    }
-
-    /// Counts that may still be added.
-    fn room(&self) -> usize {
-        let counts: usize = self.blocks.iter().map(|block| block.records_by_service.len()).sum();
-        limits::SERVICE_COUNTS_MAX.saturating_sub(counts)
+    fn into_summaries(self) -> Vec<ServiceSummary> {
+        let mut summaries: Vec<ServiceSummary> = self.by_service.into_values().collect();
+        summaries.sort_unstable_by(|a, b| a.service.cmp(&b.service));
+        summaries
     }
 }
 
-/// There is no room for the count of another service.
-struct Overflow;
-
-impl Block {
-    fn starting_at(start: Offset) -> Self {
-        Self { start, end: start, records_by_service: HashMap::new() }
+impl Sink for Counts {
+    fn wants(&self, _key: Key) -> Wanted {
+        Wanted::Yes
     }
 
-    fn count(&mut self, batch: &StoredBatch, room: &mut usize) -> Result<(), Overflow> {
-        self.end = batch.base_offset.plus(batch.record_count.into());
-        let mut outcome = Ok(());
-        for (_offset, line) in batch.lines() {
-            // Stored lines were checked when they came; one that does not parse belongs to no service.
-            let Ok(line) = EnrichedLine::parse(line) else { continue };
-            let service = line.service.decode();
-            if let Some(records) = self.records_by_service.get_mut(&*service) {
-                *records += 1;
-            } else if *room > 0 {
-                *room -= 1;
-                self.records_by_service.insert(Box::from(&*service), 1);
-            } else {
-                outcome = Err(Overflow);
+    fn needs_fields(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, _key: Key, fields: Option<&Fields<'_>>, _line: &[u8]) {
+        let Some(fields) = fields else { return };
+        let service = fields.service.decode();
+        let level = fields.level.map(|level| level.decode()).unwrap_or_default();
+        let (service, level) = (as_text(&service), as_text(&level).to_uppercase());
+        self.add(&service, &level, 1, fields.timestamp_ms, fields.timestamp_ms);
+    }
+
+    fn take_block(&mut self, indexed: &Indexed, filter: &Filter, columns: &mut Columns) -> bool {
+        let wanted = indexed.block.groups.iter().zip(0..);
+        let wanted = wanted.filter(|(group, at)| group.records > 0 && indexed.groups.wants(*at));
+        let (min_ms, max_ms) = indexed.groups.times_ms();
+        if filter.covers(min_ms, max_ms) {
+            wanted.for_each(|(group, _)| self.add_group(indexed, group));
+            return true;
+        }
+        if indexed.block.read_columns(columns).is_none() {
+            return false;
+        }
+        let mut found: Vec<Group> =
+            indexed.block.groups.iter().map(|group| Group { records: 0, ..*group }).collect();
+        for (timestamp_ms, at) in columns.timestamps_ms.iter().zip(&columns.groups) {
+            if filter.wants_time(*timestamp_ms)
+                && let Some(group) = found.get_mut(*at as usize)
+            {
+                group.add(*timestamp_ms);
             }
         }
-        outcome
+        for (_, at) in wanted {
+            if let Some(group) = found.get(at as usize).filter(|group| group.records > 0) {
+                self.add_group(indexed, group);
+            }
+        }
+        true
     }
 }

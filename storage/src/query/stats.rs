@@ -1,0 +1,138 @@
+//! What an answer took, and what it lacks.
+
+use std::fmt;
+
+use model::Partition;
+
+/// What was read for an answer, and what was passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes of records that were read.
+    pub scanned_bytes: u64,
+    /// Bytes of records that were not.
+    pub skipped_bytes: u64,
+    /// Segments that there are.
+    pub segments: u64,
+    /// Segments that were passed over as a whole.
+    pub segments_skipped: u64,
+    /// Blocks of the segments that were not.
+    pub blocks: u64,
+    /// Blocks that were passed over.
+    pub blocks_skipped: u64,
+    /// How long it took.
+    pub time_ms: u64,
+}
+
+/// Why an answer has less than it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The time for one query was over: not all records were searched.
+    Time,
+    /// The answer has as many bytes as one may have: there are further records.
+    Bytes,
+    /// As many bytes were read as may be for this: older records were not looked at.
+    Scan,
+    /// There are more names than are counted.
+    Names,
+    /// Records of this partition could not be read.
+    Damage(Partition),
+    /// Another node did not answer, or its answer was no use.
+    Node {
+        /// Its URL.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// What another node's answer lacks, in its words.
+    Told {
+        /// Its URL.
+        url: String,
+        /// What it said.
+        lack: String,
+    },
+}
+
+impl Stats {
+    /// Adds what another part of the answer took. Parts are made at the same time.
+    pub fn add(&mut self, other: &Self) {
+        self.scanned_bytes += other.scanned_bytes;
+        self.skipped_bytes += other.skipped_bytes;
+        self.segments += other.segments;
+        self.segments_skipped += other.segments_skipped;
+        self.blocks += other.blocks;
+        self.blocks_skipped += other.blocks_skipped;
+        self.time_ms = self.time_ms.max(other.time_ms);
+    }
+
+    /// Reads what [`fmt::Display`] wrote; what is not there counts as zero.
+    pub fn parse(text: &str) -> Self {
+        let mut stats = Self::default();
+        for (name, value) in text.split(',').filter_map(|part| part.trim().split_once('=')) {
+            let field = match name {
+                "scanned_bytes" => &mut stats.scanned_bytes,
+                "skipped_bytes" => &mut stats.skipped_bytes,
+                "segments" => &mut stats.segments,
+                "segments_skipped" => &mut stats.segments_skipped,
+                "blocks" => &mut stats.blocks,
+                "blocks_skipped" => &mut stats.blocks_skipped,
+                "time_ms" => &mut stats.time_ms,
+                _ => continue,
+            };
+            *field = value.parse().unwrap_or_default();
+        }
+        stats
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            scanned_bytes,
+            skipped_bytes,
+            segments,
+            segments_skipped,
+            blocks,
+            blocks_skipped,
+            time_ms,
+        } = self;
+        write!(
+            f,
+            "scanned_bytes={scanned_bytes}, skipped_bytes={skipped_bytes}, segments={segments}, \
+             segments_skipped={segments_skipped}, blocks={blocks}, blocks_skipped={blocks_skipped}, time_ms={time_ms}"
+        )
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time => f.write_str("time: not all records were searched"),
+            Self::Bytes => f.write_str("bytes: the answer would be too large; further records are left out"),
+            Self::Scan => f.write_str("bytes: older records were not looked at"),
+            Self::Names => f.write_str("names: there are more than are counted"),
+            Self::Damage(partition) => write!(f, "damage: records of partition {partition} cannot be read"),
+            Self::Node { url, reason } => write!(f, "node {url} did not answer: {reason}"),
+            Self::Told { url, lack } => write!(f, "{lack} (node {url})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stats_keep_their_text() {
+        let stats = Stats {
+            scanned_bytes: 1,
+            skipped_bytes: 2,
+            segments: 3,
+            segments_skipped: 4,
+            blocks: 5,
+            blocks_skipped: 6,
+            time_ms: 7,
+        };
+        assert_eq!(Stats::parse(&stats.to_string()), stats);
+        assert_eq!(Stats::parse("x=1, scanned_bytes=?"), Stats::default());
+    }
+}
