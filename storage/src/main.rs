@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, ValueEnum};
+use rustix::process::{Resource, Rlimit};
 use storage::cli::Tool;
 use storage::config::Config;
 use storage::node;
@@ -52,19 +53,32 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("storage: {error:#}");
+            // Its causes are in it already.
+            eprintln!("storage: {error}");
             ExitCode::from(2)
         }
     }
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let file_limit = raise_file_limit();
     if let Some(tool) = &arguments.tool {
         return Ok(tool.run(&mut io::stdout().lock())?.into());
     }
     start_log(&arguments.log)?;
+    if let Err(error) = file_limit {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     node::run(&arguments.config)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Raises the limit of open files as far as the system allows: a connection is one, and so are the three files of each
+/// segment. The usual 1,024 are for programs that still use select(2).
+fn raise_file_limit() -> io::Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    Ok(rustix::process::setrlimit(Resource::Nofile, raised)?)
 }
 
 /// Logs to standard error: standard output carries the address alone.

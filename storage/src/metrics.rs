@@ -52,8 +52,10 @@ pub struct PartitionReading {
     pub disk_bytes: u64,
     /// Segments on disk.
     pub segments: u64,
-    /// Segments in which damage was found.
+    /// Segments in which damage was found, or which are missing.
     pub damaged_segments: u64,
+    /// Records that had been synced, and were gone when the node started.
+    pub lost_records: u64,
     /// Records below the high watermark, since the partition began.
     pub high_watermark: u64,
     /// Whether it takes no more writes.
@@ -77,6 +79,7 @@ struct Gauges {
     disk_bytes: Family<PartitionLabel, Gauge>,
     segments: Family<PartitionLabel, Gauge>,
     damaged_segments: Family<PartitionLabel, Gauge>,
+    lost_records: Family<PartitionLabel, Gauge>,
     high_watermark: Family<PartitionLabel, Gauge>,
     stopped: Family<PartitionLabel, Gauge>,
 }
@@ -155,7 +158,16 @@ impl Metrics {
         r.register("storage_queue_requests", "Requests that wait for a partition", g.queue_requests.clone());
         r.register("storage_disk_bytes", "Bytes on disk", g.disk_bytes.clone());
         r.register("storage_segments", "Segments on disk", g.segments.clone());
-        r.register("storage_damaged_segments", "Segments with damage", g.damaged_segments.clone());
+        r.register(
+            "storage_damaged_segments",
+            "Segments that are damaged or missing",
+            g.damaged_segments.clone(),
+        );
+        r.register(
+            "storage_lost_records",
+            "Records that had been synced, and were gone when the node started",
+            g.lost_records.clone(),
+        );
         r.register("storage_high_watermark", "One past the newest readable offset", g.high_watermark.clone());
         r.register("storage_partition_stopped", "1 when it takes no more writes", g.stopped.clone());
         r.register_collector(Box::new(ProcessCollector));
@@ -198,6 +210,7 @@ impl Gauges {
         set(&self.disk_bytes, reading.disk_bytes);
         set(&self.segments, reading.segments);
         set(&self.damaged_segments, reading.damaged_segments);
+        set(&self.lost_records, reading.lost_records);
         set(&self.high_watermark, reading.high_watermark);
         set(&self.stopped, reading.stopped.into());
     }

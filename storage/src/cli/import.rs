@@ -272,7 +272,7 @@ mod tests {
 
         let stored = std::fs::read_to_string(into.join("partition-3/00000000000000000000.jsonl")).unwrap();
         assert_eq!(stored, text);
-        let (outcome, _) = run_tool(&Tool::Verify(VerifyArgs { dir: into }));
+        let (outcome, _) = run_tool(&Tool::Verify(VerifyArgs { dir: into, json: false }));
         assert_eq!(outcome.unwrap(), Outcome::Sound);
     }
 

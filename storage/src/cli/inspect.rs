@@ -9,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Outcome, ToolError, partitions_in};
+use super::{Outcome, ToolError, partitions_in, write_json};
 use crate::log::{LogSnapshot, RealDisk, SegmentStatus};
 
 /// What to inspect.
@@ -59,15 +59,12 @@ pub(super) fn inspect(args: &InspectArgs, out: &mut dyn Write) -> Result<Outcome
         let snapshot = LogSnapshot::open(Arc::new(RealDisk), &dir, partition)?;
         reports.push(PartitionReport::of(&snapshot));
     }
-    let written = if args.json {
-        serde_json::to_writer_pretty(&mut *out, &reports)
-            .map_err(std::io::Error::from)
-            .and_then(|()| writeln!(out))
+    if args.json {
+        write_json(out, &reports)?;
     } else {
-        reports.iter().try_for_each(|report| write!(out, "{report}"))
-    };
-    written.map_err(ToolError::Output)?;
-    let is_damaged = reports.iter().any(|report| !report.damage.is_empty());
+        reports.iter().try_for_each(|report| write!(out, "{report}")).map_err(ToolError::Output)?;
+    }
+    let is_damaged = reports.iter().any(|report| !report.damage.is_empty() || report.lost_records > 0);
     Ok(if is_damaged { Outcome::Damaged } else { Outcome::Sound })
 }
 
@@ -124,13 +121,13 @@ impl fmt::Display for PartitionReport {
         }
         writeln!(
             f,
-            "  {:>20}  {:>20}  {:>8}  {:>14}  {:>14}  {:<10}  {:<24}  {:<24}",
+            "  {:>20}  {:>20}  {:>8}  {:>14}  {:>14}  {:<10}  {:<24}  {}",
             "segment", "end", "batches", "bytes", "on disk", "state", "first record", "last record"
         )?;
         for segment in &self.segments {
             writeln!(
                 f,
-                "  {:020}  {:>20}  {:>8}  {:>14}  {:>14}  {:<10}  {:<24}  {:<24}",
+                "  {:020}  {:>20}  {:>8}  {:>14}  {:>14}  {:<10}  {:<24}  {}",
                 segment.base_offset,
                 segment.end_offset,
                 segment.batches,
@@ -149,15 +146,16 @@ impl PartitionReport {
     fn health(&self) -> String {
         let mut health = vec![match self.damage.len() {
             0 => "sound as far as it was read".to_owned(),
+            1 => "damaged in one place".to_owned(),
             places => format!("damaged in {places} places"),
         }];
         if !self.closed_cleanly {
             health.push("not closed cleanly".to_owned());
         }
         let counts = [
-            (self.torn_bytes, "torn bytes at the end"),
+            (self.torn_bytes, "bytes of a torn batch at the end"),
             (self.lost_records, "flushed records gone at the end"),
-            (self.rebuilt_indexes as u64, "indexes to be rebuilt"),
+            (self.rebuilt_indexes as u64, "missing indexes, made from the records at the next start"),
         ];
         health.extend(
             counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")),

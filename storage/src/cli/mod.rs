@@ -43,8 +43,8 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     /// The log's error.
-    #[error(transparent)]
-    Log(#[from] LogError),
+    #[error("{}{}", .0, advice(.0))]
+    Log(LogError),
     /// The answer could not be written.
     #[error("could not write the answer: {0}")]
     Output(io::Error),
@@ -57,7 +57,7 @@ pub enum ToolError {
         source: io::Error,
     },
     /// There are no partitions there.
-    #[error("{} holds no partitions: no directory named partition-N", .0.display())]
+    #[error("{} holds no partitions: no directory named partition-N; say a node's data directory, such as data/node-1", .0.display())]
     NoPartitions(PathBuf),
     /// The partition to import into is not known.
     #[error("which partition is {} of? Its name does not begin with partition-N; say --partition N", .0.display())]
@@ -74,6 +74,22 @@ pub enum ToolError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl From<LogError> for ToolError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// What to do about it, where that is not in the message.
+fn advice(error: &LogError) -> &'static str {
+    match error {
+        LogError::Locked { .. } => "; stop the storage daemon that runs on this directory, and try again",
+        LogError::UnknownFormat { .. } => "; use the newer edgelog that wrote it, nothing was changed",
+        LogError::DiskFull => "; make room, and try again: what was imported already is not imported twice",
+        LogError::Stopped { .. } | LogError::Damaged(_) | LogError::Io { .. } => "",
+    }
 }
 
 impl Tool {
@@ -97,6 +113,12 @@ impl From<Outcome> for ExitCode {
             Outcome::Damaged => Self::from(1),
         }
     }
+}
+
+/// Writes an answer as JSON.
+fn write_json(out: &mut dyn Write, answer: &impl serde::Serialize) -> Result<(), ToolError> {
+    serde_json::to_writer_pretty(&mut *out, answer).map_err(io::Error::from).map_err(ToolError::Output)?;
+    writeln!(out).map_err(ToolError::Output)
 }
 
 /// The partitions below a node's data directory, in order; or the one, when it is a partition's own directory.

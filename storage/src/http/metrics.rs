@@ -19,12 +19,14 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
 fn reading(held: &PartitionHandle) -> PartitionReading {
     let depth = held.queue_depth();
     let status = held.reader().status();
+    let damaged = status.segments.iter().filter(|segment| segment.damage_count > 0).count();
     PartitionReading {
         queue_bytes: depth.bytes as u64,
         queue_requests: depth.requests as u64,
         disk_bytes: status.segments.iter().map(|segment| segment.stored_bytes + segment.index_bytes).sum(),
         segments: status.segments.len() as u64,
-        damaged_segments: status.segments.iter().filter(|segment| segment.damage_count > 0).count() as u64,
+        damaged_segments: (damaged + status.missing.len()) as u64,
+        lost_records: status.lost_records,
         high_watermark: status.high_watermark.get(),
         stopped: held.stopped().is_some(),
     }

@@ -310,11 +310,11 @@ impl Opener<'_> {
             SegmentData::Missing => 0,
         };
         let is_active = next_base.is_none() && matches!(data, SegmentData::Plain(_));
-        let marker = self.marker.filter(|_| is_active).filter(|marker| {
+        // The marker is removed before anything is written: as long as it is there, all that it counts was flushed.
+        let closed = self.marker.filter(|marker| is_active && marker.segment == base_offset);
+        let marker = closed.filter(|marker| {
             let index_bytes = index.length().unwrap_or_default();
-            marker.segment == base_offset
-                && marker.data_bytes == data_bytes
-                && BatchIndex::bytes_of(marker.batch_count) == index_bytes
+            marker.data_bytes == data_bytes && BatchIndex::bytes_of(marker.batch_count) == index_bytes
         });
         let known_end = match (next_base, marker) {
             (Some(offset), _) => Some(KnownEnd { offset, data_bytes }),
@@ -325,12 +325,15 @@ impl Opener<'_> {
             SegmentData::Plain(file) => Some(&**file),
             SegmentData::Frames(..) | SegmentData::Missing => None,
         };
+        let flushed_batches = closed.map_or(0, |marker| marker.batch_count);
         let recovered =
-            recovery::recover(base_offset, &index, plain, known_end).map_err(|error| match error {
-                RecoveryError::Unknown => {
-                    LogError::UnknownFormat { path: self.path(base_offset, Part::Index) }
+            recovery::recover(base_offset, &index, plain, known_end, flushed_batches).map_err(|error| {
+                match error {
+                    RecoveryError::Unknown => {
+                        LogError::UnknownFormat { path: self.path(base_offset, Part::Index) }
+                    }
+                    RecoveryError::Io(source) => self.io(base_offset, Part::Index, source),
                 }
-                RecoveryError::Io(source) => self.io(base_offset, Part::Index, source),
             })?;
         let mut summary = recovered.summary;
         summary.sealed = !is_active;
@@ -346,7 +349,10 @@ impl Opener<'_> {
                 batch_by_id: recovered.batch_by_id,
                 was_closed: marker.is_some(),
                 torn_bytes: recovered.torn_data_bytes,
-                lost_records: recovered.lost_records,
+                // An index that was cut names fewer batches than there were.
+                lost_records: closed
+                    .map_or(0, |marker| marker.end_offset.since(summary.end_offset))
+                    .max(recovered.lost_records),
                 unsure_batch: recovered.unsure_batch,
                 unsure_position: recovered.unsure_position,
             });

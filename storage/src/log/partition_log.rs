@@ -101,7 +101,7 @@ impl PartitionLog {
         let lock = reserve.or_give_up(&*disk, || lock(&*disk, dir))?;
         let opened = open::open(&*disk, dir, partition)?;
         let report = RecoveryReport::of(&opened);
-        let shared = Shared::new(partition, opened.segments, opened.missing, opened.next_offset, stop);
+        let shared = Shared::new(partition, opened.segments, &report, opened.missing, stop);
         let log = Self {
             disk,
             dir: dir.to_owned(),

@@ -36,6 +36,8 @@ pub struct PartitionStatus {
     pub segments: Vec<SegmentStatus>,
     /// Segments that are missing between others.
     pub missing: Vec<Damage>,
+    /// Records that had been flushed, and were gone at the end of the log when it was opened.
+    pub lost_records: u64,
     /// Why the log takes no more writes, if it does not.
     pub stopped: Option<Arc<str>>,
 }
@@ -223,6 +225,7 @@ impl LogReader {
             high_watermark: self.high_watermark(),
             segments: self.shared.segments().iter().map(|segment| SegmentStatus::of(segment)).collect(),
             missing: self.shared.missing.clone(),
+            lost_records: self.shared.lost_records,
             stopped: self.shared.stopped(),
         }
     }

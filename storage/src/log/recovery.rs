@@ -66,17 +66,19 @@ pub(super) struct KnownEnd {
     pub(super) data_bytes: u64,
 }
 
-/// Finds the longest prefix of batches to keep. Without `data` there are no bytes to check.
+/// Finds the longest prefix of batches to keep. Without `data` there are no bytes to check. Of `flushed_batches` it is
+/// known from elsewhere that they were flushed.
 pub(super) fn recover(
     base_offset: Offset,
     index: &BatchIndex,
     data: Option<&dyn DiskFile>,
     known_end: Option<KnownEnd>,
+    flushed_batches: u32,
 ) -> Result<Recovered, RecoveryError> {
     let index_bytes = index.length()?;
     let data_bytes = data.map_or(Ok(0), |data| data.length())?;
     let checker = data.filter(|_| known_end.is_none()).map(DataChecker::new);
-    let mut survey = Survey::new(base_offset, checker);
+    let mut survey = Survey::new(base_offset, checker, flushed_batches);
     index.scan(slot_count(index_bytes), |batch, header| survey.add(batch, header))?;
     if survey.found_unknown {
         return Err(RecoveryError::Unknown);
@@ -157,19 +159,19 @@ struct Survey<'a> {
     next: Place,
     /// Whether the header before was right, so that `next` is exact.
     is_next_exact: bool,
-    /// The highest count of flushed batches that any header names.
+    /// The highest count of flushed batches that is known, or that any header names.
     flushed_batches: u32,
     found_unknown: bool,
     checker: Option<DataChecker<'a>>,
 }
 
 impl<'a> Survey<'a> {
-    fn new(base_offset: Offset, checker: Option<DataChecker<'a>>) -> Self {
+    fn new(base_offset: Offset, checker: Option<DataChecker<'a>>, flushed_batches: u32) -> Self {
         Self {
             slots: Vec::new(),
             next: Place { offset: base_offset, position: 0 },
             is_next_exact: true,
-            flushed_batches: 0,
+            flushed_batches,
             found_unknown: false,
             checker,
         }

@@ -10,6 +10,7 @@ use model::{Offset, Partition};
 use parking_lot::RwLock;
 
 use super::error::Damage;
+use super::partition_log::RecoveryReport;
 use super::segment::Segment;
 use super::stopping_disk::Stop;
 
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     segments: RwLock<SegmentList>,
     /// Segments that were missing when the log was opened.
     pub(super) missing: Vec<Damage>,
+    /// Records that had been flushed, and were gone at the end of the log when it was opened.
+    pub(super) lost_records: u64,
     written_end: AtomicU64,
     flushed_end: AtomicU64,
     high_watermark: AtomicU64,
@@ -31,18 +34,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// A log of which all is flushed, and nothing published.
+    /// A log of what was found, of which all is flushed, and nothing published.
     pub(super) fn new(
         partition: Partition,
         segments: Vec<Arc<Segment>>,
+        found: &RecoveryReport,
         missing: Vec<Damage>,
-        end: Offset,
         stop: Stop,
     ) -> Self {
+        let end = found.next_offset;
         Self {
             partition,
             segments: RwLock::new(Arc::new(segments)),
             missing,
+            lost_records: found.lost_records,
             written_end: AtomicU64::new(end.get()),
             flushed_end: AtomicU64::new(end.get()),
             high_watermark: AtomicU64::new(0),

@@ -47,8 +47,7 @@ impl LogSnapshot {
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, partition: Partition) -> Result<Self, LogError> {
         let opened = open::open(&*disk, dir, partition)?;
         let report = RecoveryReport::of(&opened);
-        let shared =
-            Shared::new(partition, opened.segments, opened.missing, opened.next_offset, Stop::default());
+        let shared = Shared::new(partition, opened.segments, &report, opened.missing, Stop::default());
         shared.raise_high_watermark(opened.next_offset);
         Ok(Self { disk, dir: dir.to_owned(), shared: Arc::new(shared), report })
     }

@@ -165,6 +165,43 @@ fn a_log_that_was_cut_at_any_byte_keeps_its_whole_batches() {
 }
 
 #[test]
+fn what_a_closed_log_lost_of_its_end_is_told() {
+    let written = some_batches(4);
+    let ends: Vec<usize> = starts(&written).into_iter().skip(1).collect();
+    // Written by one append: no header says that another batch was flushed. The marker says it of all.
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk, &one_segment());
+    log.append(&written).unwrap();
+    log.close().unwrap();
+    let files = Files::of(&disk);
+    let records =
+        |batches: &[NewBatch]| batches.iter().map(|new| u64::from(new.batch.record_count())).sum::<u64>();
+    let check = |data: usize, index: usize, kept: usize| {
+        let cut = Files {
+            data: files.data[..data].to_vec(),
+            index: files.index[..index].to_vec(),
+            closed: files.closed.clone(),
+        };
+        let context = format!("data cut at {data}, index at {index}");
+        let disk = cut.put();
+        let (log, report) = open(&disk, &one_segment());
+        assert!(!report.was_closed && report.damage.is_empty(), "{context}: {report:?}");
+        assert_eq!(report.lost_records, records(&written[kept..]), "{context}");
+        assert_eq!(log.reader().status().lost_records, report.lost_records);
+        let items = read_items(&log.reader());
+        assert_eq!(check_items(&items, &written, &context), (0..kept).collect::<Vec<_>>());
+        drop(log);
+        check_goes_on(&disk, &items, &context);
+    };
+    for data in 0..files.data.len() {
+        check(data, files.index.len(), ends.iter().take_while(|end| **end <= data).count());
+    }
+    for index in ENTRY_BYTES..files.index.len() {
+        check(files.data.len(), index, index / ENTRY_BYTES - 1);
+    }
+}
+
+#[test]
 fn a_flipped_bit_of_a_closed_log_costs_its_own_batch_alone() {
     let written = some_batches(4);
     let files = closed(&written);
