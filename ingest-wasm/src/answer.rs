@@ -1,7 +1,8 @@
 //! The answer to `POST /v1/logs`, from what became of each partition's batch.
 //!
-//! Pure. All batches stored: 200, or 204 for a client that wants no body. Otherwise a problem that names the
-//! partitions without their records; the status is that of the failure which another try can mend least.
+//! Pure. All batches stored: 200, some of them in the edge WAL: 202; or 204 for a client that wants no body. Otherwise a
+//! problem that names the partitions without their records; the status is that of the failure which another try can
+//! mend least.
 
 use model::Problem;
 use model::wire::{self, Durability, IngestAnswer};
@@ -29,18 +30,23 @@ const PARTITIONS_NAMED_MAX: usize = 16;
 pub fn of_outcomes<'a>(taken: &Taken<'_>, outcomes: impl Iterator<Item = (&'a Delivery, Outcome)>) -> Answer {
     let mut failures = Vec::new();
     let mut durabilities = Vec::new();
-    let mut batches = 0;
+    let (mut batches, mut queued) = (0, 0);
     for (delivery, outcome) in outcomes {
         batches += 1;
         match outcome {
             Outcome::Stored { durability } => durabilities.push(durability),
+            Outcome::Queued => queued += delivery.record_count,
             Outcome::Failed(failure) => failures.push((delivery, failure)),
         }
     }
     if !failures.is_empty() {
         return not_stored(&failures, batches);
     }
-    let answer = stored(taken);
+    let answer = taken_all(taken, queued);
+    if queued > 0 {
+        // Weaker than any level of storage.
+        return answer.with(wire::DURABILITY, Durability::Edge.as_str());
+    }
     match weakest(&durabilities) {
         Some(durability) => answer.with(wire::DURABILITY, durability),
         None => answer,
@@ -60,22 +66,25 @@ pub fn none_valid(rejections: &Rejections) -> Answer {
     Answer::problem(&if first.field.is_empty() { problem } else { problem.in_field(&first.field) })
 }
 
-fn stored(taken: &Taken<'_>) -> Answer {
+fn taken_all(taken: &Taken<'_>, queued: usize) -> Answer {
     let rejected = taken.rejections.count;
     if taken.is_minimal && rejected == 0 {
-        return Answer::empty(204)
+        let answer = Answer::empty(204)
             .with("preference-applied", "return=minimal")
             .with("received", taken.received.to_string())
             .with("rejected", "0");
+        return if queued > 0 { answer.with("queued", queued.to_string()) } else { answer };
     }
     let listed = &taken.rejections.listed;
     let body = IngestAnswer {
         received: taken.received,
+        queued,
         rejected_total: (rejected > listed.len()).then_some(rejected),
         rejected: listed.clone(),
     };
     // A struct of strings and numbers always encodes.
-    Answer::new(200, wire::JSON, serde_json::to_vec(&body).unwrap_or_default())
+    let status = if queued > 0 { 202 } else { 200 };
+    Answer::new(status, wire::JSON, serde_json::to_vec(&body).unwrap_or_default())
 }
 
 /// The durability that every batch has reached. `None` if storage did not name one for each.
@@ -104,11 +113,13 @@ fn not_stored(failures: &[(&Delivery, Failure)], batches: usize) -> Answer {
     let (status, advice) = match kind {
         FailureKind::Conflict => (409, "this Idempotency-Key was used for other records: use another one"),
         FailureKind::TooLarge => (413, "send the records in smaller requests"),
-        FailureKind::Refused => (502, "storage and ingest do not understand one another"),
+        FailureKind::Invalid | FailureKind::Refused => {
+            (502, "storage and ingest do not understand one another")
+        }
         FailureKind::DiskFull => {
             (503, "a disk is full; sent again with the same Idempotency-Key, nothing is stored twice")
         }
-        FailureKind::Unavailable => {
+        FailureKind::Unavailable | FailureKind::Overloaded => {
             (503, "sent again with the same Idempotency-Key, nothing is stored twice")
         }
     };
@@ -222,6 +233,31 @@ mod tests {
                 durability: leader
             "#]],
         );
+    }
+
+    #[test]
+    fn a_part_in_the_edge_wal_makes_it_202_at_the_edge() {
+        check(
+            &answered(0, false, &[stored_at("all"), Outcome::Queued, Outcome::Queued]),
+            expect![[r#"
+                202
+                content-type: application/json
+                durability: edge
+                {"received":5,"queued":2}"#]],
+        );
+        check(
+            &answered(0, true, &[Outcome::Queued]),
+            expect![[r#"
+                204
+                preference-applied: return=minimal
+                received: 5
+                rejected: 0
+                queued: 1
+                durability: edge
+            "#]],
+        );
+        let failed = answered(0, false, &[Outcome::Queued, failed(FailureKind::Unavailable, None)]);
+        assert_eq!(failed.status, 503);
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Config {
     /// # Errors
     /// Names the variable at fault.
     pub fn new(values: &[String; VARIABLES.len()]) -> Result<Self, ConfigError> {
-        let [node_id, storage_nodes, partitions, trusted_proxies, wal, wal_bytes_max, wal_entries_max] = values;
+        let [node_id, storage_nodes, partitions, trusted_proxies, wal, wal_bytes_max, wal_entries_max] =
+            values;
         let partitions: Option<u16> = partitions.trim().parse().ok();
         let partitions = partitions.and_then(PartitionCount::new).ok_or_else(|| {
             let reason = format!("has to be a whole number from 1 to {}", model::limits::PARTITIONS_MAX);

@@ -14,10 +14,13 @@ use crate::app;
 use crate::body::SourceError;
 use crate::body::tests::Pieces;
 use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::config::{Config, StorageNode};
 use crate::context::Context;
+use crate::instance::InstanceState;
+use crate::key_value::{KeyValue, KeyValueError};
 use crate::limits;
-use crate::message::{Answer, Headers, Method, RequestHead};
+use crate::message::{Answer, Headers, Method, RequestHead, Response};
 use crate::storage::{Call, Reply, SendError, Storage};
 
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
@@ -71,6 +74,13 @@ pub(crate) struct Fake<'s> {
     pub(crate) pauses: RefCell<Vec<Duration>>,
     in_flight: Cell<usize>,
     pub(crate) in_flight_max: Cell<usize>,
+    pub(crate) elapsed: Cell<Duration>,
+    /// How long a call takes, unless it may not take that long.
+    pub(crate) send_time: Cell<Duration>,
+    pub(crate) values: RefCell<BTreeMap<String, Vec<u8>>>,
+    /// What the store answers to everything.
+    pub(crate) store_error: RefCell<Option<KeyValueError>>,
+    pub(crate) instance: InstanceState,
 }
 
 impl<'s> Fake<'s> {
@@ -81,7 +91,22 @@ impl<'s> Fake<'s> {
             pauses: RefCell::default(),
             in_flight: Cell::new(0),
             in_flight_max: Cell::new(0),
+            elapsed: Cell::default(),
+            send_time: Cell::default(),
+            values: RefCell::default(),
+            store_error: RefCell::default(),
+            instance: InstanceState::new(),
         }
+    }
+
+    fn store_error(&self) -> Result<(), KeyValueError> {
+        self.store_error.borrow().clone().map_or(Ok(()), Err)
+    }
+
+    /// The surroundings of a request that this serves.
+    pub(crate) fn context<'c>(&'c self, config: &'c Config, budget: &'c Budget) -> Context<'c, Self> {
+        let random = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+        Context { config, storage: self, budget, instance: &self.instance, now_ms: NOW_MS, random }
     }
 
     /// Nodes that store all that is valid.
@@ -126,6 +151,7 @@ impl Storage for Fake<'_> {
         })
         .await;
         self.in_flight.set(self.in_flight.get() - 1);
+        self.elapsed.set(self.elapsed.get() + self.send_time.get().min(call.time_max));
         let reaction = (self.script.borrow_mut())(node, &call);
         self.calls.borrow_mut().push((node.to_string(), call));
         match reaction {
@@ -142,9 +168,42 @@ impl Storage for Fake<'_> {
             Reaction::Error(error) => Err(error),
         }
     }
+}
+
+impl Clock for Fake<'_> {
+    fn elapsed(&self) -> Duration {
+        self.elapsed.get()
+    }
 
     async fn pause(&self, duration: Duration) {
         self.pauses.borrow_mut().push(duration);
+        self.elapsed.set(self.elapsed.get() + duration);
+    }
+}
+
+/// A store that keeps what it is given, unless it is told to fail.
+impl KeyValue for Fake<'_> {
+    async fn keys(&self) -> Result<Vec<String>, KeyValueError> {
+        self.store_error()?;
+        Ok(self.values.borrow().keys().cloned().collect())
+    }
+
+    async fn get(&self, key: String) -> Result<Option<Vec<u8>>, KeyValueError> {
+        self.store_error()?;
+        Ok(self.values.borrow().get(&key).cloned())
+    }
+
+    async fn set(&self, key: String, value: Vec<u8>) -> Result<(), KeyValueError> {
+        self.store_error()?;
+        assert!(value.len() < 1_000_000, "hosted Spin takes values below 1 MB");
+        self.values.borrow_mut().insert(key, value);
+        Ok(())
+    }
+
+    async fn delete(&self, key: String) -> Result<(), KeyValueError> {
+        self.store_error()?;
+        self.values.borrow_mut().remove(&key);
+        Ok(())
     }
 }
 
@@ -182,14 +241,17 @@ impl Try {
 
     /// The answer, with storage as scripted, a configuration, and a time.
     pub(crate) fn answer_with(&self, fake: &Fake<'_>, config: &Config, now_ms: u64) -> Answer {
+        self.respond(fake, config, now_ms).answer
+    }
+
+    pub(crate) fn respond(&self, fake: &Fake<'_>, config: &Config, now_ms: u64) -> Response {
         let budget = Budget::new(limits::BODIES_BYTES_MAX);
-        let random = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-        let context = Context { config, storage: fake, budget: &budget, now_ms, random };
+        let context = Context { now_ms, ..fake.context(config, &budget) };
         let mut head = self.head.clone();
         head.headers = self.headers.iter().cloned().collect();
-        let answer = block_on(app::respond(&context, &head, &mut self.body.clone()));
+        let response = block_on(app::respond(&context, &head, &mut self.body.clone()));
         assert_eq!(budget.in_use(), 0, "all bytes came back");
-        answer
+        response
     }
 
     pub(crate) fn answer(&self, fake: &Fake<'_>) -> Answer {

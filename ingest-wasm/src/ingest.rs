@@ -1,8 +1,8 @@
 //! `POST /v1/logs`: takes records, enriches them and delivers them to storage.
 //!
 //! The body is decompressed ([`crate::decode`]), cut into records ([`crate::split`]), each of which is checked and
-//! enriched ([`crate::record`]) and put into its partition's batch ([`crate::batch`]); the batches are delivered
-//! ([`crate::delivery`]); what became of them makes the answer ([`crate::answer`]).
+//! enriched ([`crate::record`]) and put into its partition's batch ([`crate::batch`]); the batches are settled
+//! ([`crate::settle`]); what became of them makes the answer ([`crate::answer`]).
 //!
 //! `Idempotency-Key` makes a repetition of the same request safe: it decides the batches' ids. Without one the
 //! request gets a key of its own, which the answer names.
@@ -20,12 +20,13 @@ use crate::budget::{Busy, Share};
 use crate::client_ip::ClientIp;
 use crate::context::Context;
 use crate::decode::{self, BodyFormat, ContentEncoding, DecodeError, Unsupported};
-use crate::delivery::{self, Delivery};
+use crate::delivery::Delivery;
 use crate::limits;
-use crate::message::{Answer, Headers, RequestHead};
+use crate::message::{Afterwards, Answer, Headers, RequestHead, Response};
 use crate::record::Enrichment;
+use crate::runtime::Runtime;
+use crate::settle::settle_all;
 use crate::split::{self, SplitError};
-use crate::storage::Storage;
 
 /// Why nothing of a request is taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,26 +50,26 @@ enum Refusal {
 }
 
 /// Takes records.
-pub async fn ingest<S: Storage>(
+pub async fn ingest<S: Runtime>(
     context: &Context<'_, S>,
     head: &RequestHead,
     body: &mut impl ByteSource,
-) -> Answer {
+) -> Response {
     let key = match idempotency_key(&head.headers, context) {
         Ok(key) => key,
-        Err(refusal) => return refusal.answer(),
+        Err(refusal) => return refusal.answer().into(),
     };
-    let answer = match group(context, head, body).await {
-        Ok(grouped) => {
-            deliver(context, head, grouped, &key).await.unwrap_or_else(|busy| Refusal::Busy(busy).answer())
-        }
-        Err(refusal) => refusal.answer(),
+    let response = match group(context, head, body).await {
+        Ok(grouped) => deliver(context, head, grouped, &key)
+            .await
+            .unwrap_or_else(|busy| Refusal::Busy(busy).answer().into()),
+        Err(refusal) => refusal.answer().into(),
     };
-    answer.with(IDEMPOTENCY_KEY, key)
+    Response { answer: response.answer.with(IDEMPOTENCY_KEY, key), ..response }
 }
 
 /// The request's records by partition. The body itself is let go of when they are there.
-async fn group<'c, S: Storage>(
+async fn group<'c, S: Runtime>(
     context: &Context<'c, S>,
     head: &RequestHead,
     body: &mut impl ByteSource,
@@ -94,16 +95,16 @@ async fn group<'c, S: Storage>(
 }
 
 /// Delivers the batches.
-async fn deliver<S: Storage>(
+async fn deliver<S: Runtime>(
     context: &Context<'_, S>,
     head: &RequestHead,
     grouped: Grouped<'_>,
     key: &str,
-) -> Result<Answer, Busy> {
+) -> Result<Response, Busy> {
     let received = grouped.received();
     let Grouped { batches, rejections } = grouped;
     if received == 0 {
-        return Ok(answer::none_valid(&rejections));
+        return Ok(answer::none_valid(&rejections).into());
     }
     let tenant = Tenant::default();
     let mut shares: Vec<Share<'_>> = Vec::with_capacity(batches.len());
@@ -120,9 +121,11 @@ async fn deliver<S: Storage>(
     // The copies of what is just being sent.
     let mut sending = context.budget.share();
     sending.take(sending_bytes.min(limits::FORWARDS_AT_ONCE * limits::SEND_PIECE_BYTES))?;
-    let outcomes = delivery::deliver_all(context.storage, context.config, context.budget, &deliveries).await;
+    let settled = settle_all(context, &deliveries).await;
     let taken = Taken { received, rejections: &rejections, is_minimal: wants_minimal(&head.headers) };
-    Ok(answer::of_outcomes(&taken, deliveries.iter().zip(outcomes)))
+    let answer = answer::of_outcomes(&taken, deliveries.iter().zip(settled.outcomes));
+    let afterwards = if settled.is_replay_due { Afterwards::Replay } else { Afterwards::Nothing };
+    Ok(Response { answer, afterwards })
 }
 
 /// The client's key, or one of the request's own: a UUIDv7.

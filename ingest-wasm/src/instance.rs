@@ -48,7 +48,9 @@ impl InstanceState {
     pub(crate) fn chance(&self, random: u128) -> u64 {
         let drawn = self.drawn.fetch_add(1, Relaxed);
         // SplitMix64.
-        let mut mixed = (random as u64 ^ (random >> 64) as u64).wrapping_add(drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut mixed = (random as u64)
+            .wrapping_add((random >> 64) as u64)
+            .wrapping_add(drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31
@@ -56,12 +58,12 @@ impl InstanceState {
 
     /// The right to replay a partition, unless another task of this instance has it.
     pub(crate) fn drain(&self, partition: Partition) -> Option<Draining<'_>> {
-        lock(&self.draining).insert(partition).then_some(Draining { state: self, partition })
+        lock(&self.draining).insert(partition).then(|| Draining { state: self, partition })
     }
 
     /// The right to replay in the background, unless another task of this instance has it.
     pub(crate) fn replay(&self) -> Option<Replaying<'_>> {
-        (!self.is_replaying.swap(true, Relaxed)).then_some(Replaying { state: self })
+        (!self.is_replaying.swap(true, Relaxed)).then(|| Replaying { state: self })
     }
 
     /// Whether an error is to be written down: the last one was so long ago.
@@ -102,4 +104,33 @@ impl Drop for Replaying<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_is_one_tasks_until_it_ends() {
+        let state = InstanceState::new();
+        let first = state.drain(Partition::new(1)).unwrap();
+        assert!(state.drain(Partition::new(1)).is_none());
+        assert!(state.drain(Partition::new(1)).is_none(), "asking does not end it");
+        assert!(state.drain(Partition::new(2)).is_some());
+        drop(first);
+        assert!(state.drain(Partition::new(1)).is_some());
+        let replaying = state.replay().unwrap();
+        assert!(state.replay().is_none() && state.replay().is_none());
+        drop(replaying);
+        assert!(state.replay().is_some());
+    }
+
+    #[test]
+    fn an_error_is_due_now_and_then_and_chance_differs() {
+        let (state, second) = (InstanceState::new(), Duration::from_secs(1));
+        assert!(state.is_error_due(Duration::ZERO, second));
+        assert!(!state.is_error_due(second / 2, second));
+        assert!(state.is_error_due(second, second));
+        assert_ne!(state.chance(1 << 64 | 1), state.chance(1 << 64 | 1));
+    }
 }

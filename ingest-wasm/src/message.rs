@@ -98,6 +98,32 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// What is to be done when the answer has gone out. Nothing that was promised may be among it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Nothing.
+    Nothing,
+    /// Some of the edge WAL is taken to storage.
+    Replay,
+    /// More of it is: somebody asked for all.
+    ReplayAll,
+}
+
+/// An answer, and what follows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The answer.
+    pub answer: Answer,
+    /// What is done then.
+    pub afterwards: Afterwards,
+}
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        Self { answer, afterwards: Afterwards::Nothing }
+    }
+}
+
 impl Answer {
     /// An answer with a body of this type.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {

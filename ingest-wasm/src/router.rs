@@ -11,6 +11,10 @@ pub enum Route {
     Logs,
     /// The last records of a service.
     Query,
+    /// What the edge WAL holds.
+    Wal,
+    /// The edge WAL's entries are taken to storage now.
+    Replay,
     /// Whether the component runs.
     Health,
     /// The path does not take this method, but those.
@@ -30,6 +34,9 @@ pub fn route(head: &RequestHead) -> Route {
         ("/v1/logs", Method::Get | Method::Head) => Route::Logs,
         ("/v1/logs", Method::Other(_)) => Route::NotAllowed("GET, HEAD, POST"),
         ("/v1/query", _) => get_only(Route::Query),
+        ("/v1/wal", _) => get_only(Route::Wal),
+        ("/v1/wal/replay", Method::Post) => Route::Replay,
+        ("/v1/wal/replay", _) => Route::NotAllowed("POST"),
         ("/healthz", _) => get_only(Route::Health),
         _ => Route::Unknown,
     }
@@ -62,6 +69,10 @@ mod tests {
         assert_eq!(route("GET", "/v1/query"), Route::Query);
         assert_eq!(route("POST", "/v1/query"), Route::NotAllowed("GET, HEAD"));
         assert_eq!(route("HEAD", "/healthz"), Route::Health);
+        assert_eq!(route("GET", "/v1/wal"), Route::Wal);
+        assert_eq!(route("POST", "/v1/wal"), Route::NotAllowed("GET, HEAD"));
+        assert_eq!(route("POST", "/v1/wal/replay"), Route::Replay);
+        assert_eq!(route("GET", "/v1/wal/replay"), Route::NotAllowed("POST"));
         assert_eq!(route("OPTIONS", "/healthz"), Route::NotAllowed("GET, HEAD"));
         for path in ["/", "/v1/logs/", "/v1/LOGS", "/v1", ""] {
             assert_eq!(route("GET", path), Route::Unknown, "{path}");

@@ -86,7 +86,9 @@ async fn queue<R: Runtime>(
         wal::note_error(context, &failure.detail).await;
     }
     let Err(error) = wal::append(context, listing, bounds, delivery).await else { return Outcome::Queued };
-    let first = failure.as_ref().map_or("older records of the partition wait in the edge WAL", |failure| &failure.detail);
+    let first = failure
+        .as_ref()
+        .map_or("older records of the partition wait in the edge WAL", |failure| &failure.detail);
     let retry_after_s = match error {
         AppendError::Full => Some(limits::RETRY_AFTER_WAL_FULL_S),
         AppendError::Busy(_) | AppendError::KeyValue(_) => None,
@@ -98,3 +100,6 @@ async fn queue<R: Runtime>(
         retry_after_s: of_storage.max(retry_after_s),
     })
 }
+
+#[cfg(test)]
+mod tests;

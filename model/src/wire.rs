@@ -57,12 +57,19 @@ impl Durability {
 pub struct IngestAnswer {
     /// Records that were taken.
     pub received: usize,
+    /// Those of them that are in the edge WAL, on their way to storage.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queued: usize,
     /// Records that were not taken: how many of [`Self::rejected`] there are in truth, where not all are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_total: Option<usize>,
     /// The records that were not taken, at most [`crate::limits::REJECTED_LISTED_MAX`] of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejected>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A record that was not taken, and why.

@@ -131,7 +131,9 @@ pub async fn deliver<R: Storage + Clock>(
     loop {
         let left = patience.deadline.saturating_sub(context.storage.elapsed());
         if left < limits::ATTEMPT_TIME_MIN {
-            return Outcome::Failed(last_failure.unwrap_or_else(|| unavailable(node, "no time is left for it")));
+            return Outcome::Failed(
+                last_failure.unwrap_or_else(|| unavailable(node, "no time is left for it")),
+            );
         }
         if !context.instance.circuits.admits(node, context.storage.elapsed()) {
             let reason = "it could not be reached, and is left alone for a moment";

@@ -6,6 +6,7 @@ use futures::executor::block_on;
 use model::Tenant;
 
 use super::*;
+use crate::budget::Budget;
 use crate::config::tests::two_nodes;
 use crate::fake::{Fake, Reaction};
 use crate::storage::SendError;
@@ -21,10 +22,14 @@ fn delivery(partition: u16) -> Delivery {
     }
 }
 
+/// The outcomes of batches that are delivered one after another.
 fn delivered(fake: &Fake<'_>, partitions: &[u16]) -> Vec<Outcome> {
-    let budget = Budget::new(1 << 20);
-    let deliveries: Vec<_> = partitions.iter().map(|partition| delivery(*partition)).collect();
-    let outcomes = block_on(deliver_all(fake, &two_nodes(), &budget, &deliveries));
+    let (config, budget) = (two_nodes(), Budget::new(1 << 20));
+    let context = fake.context(&config, &budget);
+    let deadline = fake.elapsed() + limits::DELIVERY_TIME_MAX;
+    let patience = Patience { deadline, attempts_max: limits::FORWARD_ATTEMPTS };
+    let deliver = |partition: &u16| block_on(deliver(&context, &delivery(*partition), patience));
+    let outcomes = partitions.iter().map(deliver).collect();
     assert_eq!(budget.in_use(), 0);
     outcomes
 }
@@ -44,7 +49,7 @@ fn always(reaction: &Reaction) -> (Outcome, usize) {
 fn failure(outcome: &Outcome) -> &Failure {
     match outcome {
         Outcome::Failed(failure) => failure,
-        Outcome::Stored { .. } => panic!("stored"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -69,31 +74,15 @@ fn each_partition_goes_to_its_node_with_its_id_and_digest() {
 }
 
 #[test]
-fn all_partitions_are_in_flight_at_once_within_bounds() {
-    let config = Config::new(&["n", "http://node-1:8081", "1024", ""].map(str::to_owned)).unwrap();
-    let fake = Fake::new(|_, _| Reaction::stored(2));
-    let deliveries: Vec<_> = (0..1024).map(delivery).collect();
-    let outcomes = block_on(deliver_all(&fake, &config, &Budget::new(1 << 20), &deliveries));
-    assert_eq!(outcomes, vec![stored(); 1024]);
-    assert_eq!(fake.in_flight_max.get(), limits::FORWARDS_AT_ONCE);
-    let few = Fake::new(|_, _| Reaction::stored(2));
-    delivered(&few, &[0, 1, 2, 3]);
-    assert_eq!(few.in_flight_max.get(), 4);
-}
-
-#[test]
-fn what_may_pass_is_tried_once_more_with_the_same_id() {
-    for first in [
-        Reaction::refused_connection(),
-        Reaction::Error(SendError::TimedOut),
-        Reaction::Breaks,
-        Reaction::problem(408, "slow"),
-        Reaction::problem(429, "full"),
-        Reaction::problem(500, "oh"),
-        Reaction::problem(503, "not ready"),
-        Reaction::reply(502, "<html>"),
-        Reaction::reply(200, "garbage"),
-        Reaction::stored(1),
+fn what_may_pass_is_tried_again_with_the_same_id_a_few_times() {
+    for (first, kind) in [
+        (Reaction::refused_connection(), FailureKind::Unavailable),
+        (Reaction::Error(SendError::TimedOut), FailureKind::Unavailable),
+        (Reaction::Breaks, FailureKind::Unavailable),
+        (Reaction::problem(408, "slow"), FailureKind::Unavailable),
+        (Reaction::problem(429, "full"), FailureKind::Overloaded),
+        (Reaction::problem(503, "not ready"), FailureKind::Unavailable),
+        (Reaction::reply(502, "<html>"), FailureKind::Unavailable),
     ] {
         let mut reactions = vec![Reaction::stored(2), first.clone()];
         let fake = Fake::new(|_, _| reactions.pop().unwrap());
@@ -101,19 +90,68 @@ fn what_may_pass_is_tried_once_more_with_the_same_id() {
         let id = delivery(1).id.to_string();
         assert_eq!(fake.header("batch-id"), [id.clone(), id], "{first:?}");
         let pauses = fake.pauses.borrow();
-        let (least, spread) = limits::RETRY_PAUSE;
-        assert!(pauses.len() == 1 && (least..=least + spread).contains(&pauses[0]), "{pauses:?}");
+        assert!(pauses.len() == 1 && pauses[0] <= limits::RETRY_PAUSE_FIRST_MAX, "{pauses:?}");
 
         let (outcome, calls) = always(&first);
-        assert_eq!((failure(&outcome).kind, calls), (FailureKind::Unavailable, 2), "{first:?}");
+        assert_eq!(failure(&outcome).kind, kind, "{first:?}");
+        assert!((3..=limits::FORWARD_ATTEMPTS as usize).contains(&calls), "{calls} {first:?}");
     }
+}
+
+#[test]
+fn a_node_that_names_a_time_is_met_then_or_not_at_all() {
+    let mut reactions = vec![Reaction::stored(2), Reaction::problem(429, "full").with("retry-after", "2")];
+    let fake = Fake::new(|_, _| reactions.pop().unwrap());
+    assert_eq!(delivered(&fake, &[1]), [stored()]);
+    let pause = fake.pauses.borrow()[0];
+    assert!(pause >= Duration::from_secs(2) && pause < Duration::from_millis(2_100), "{pause:?}");
+
+    let (outcome, calls) = always(&Reaction::problem(503, "starting").with("retry-after", "7"));
+    assert_eq!((failure(&outcome).retry_after_s, calls), (Some(7), 1));
+}
+
+#[test]
+fn all_attempts_end_in_time() {
+    let fake = Fake::new(|_, _| Reaction::Error(SendError::TimedOut));
+    fake.send_time.set(limits::APPEND_TIME_MAX);
+    assert_eq!(failure(&delivered(&fake, &[0])[0]).kind, FailureKind::Unavailable);
+    assert!(fake.elapsed() <= limits::DELIVERY_TIME_MAX, "{:?}", fake.elapsed());
+    let calls = fake.calls.borrow();
+    assert!(calls.len() == 2 && calls[1].1.time_max < limits::APPEND_TIME_MAX);
+}
+
+#[test]
+fn a_node_that_is_not_reached_is_left_alone_and_found_again() {
+    let is_down = std::cell::Cell::new(true);
+    let fake =
+        Fake::new(|_, _| if is_down.get() { Reaction::refused_connection() } else { Reaction::stored(2) });
+    delivered(&fake, &[0]);
+    assert_eq!(fake.calls.borrow().len(), limits::CIRCUIT_FAILURES_MAX as usize);
+    let outcomes = delivered(&fake, &[0, 1, 0]);
+    assert!(outcomes.iter().all(|outcome| failure(outcome).detail.contains("left alone")), "{outcomes:?}");
+    assert_eq!(fake.calls.borrow().len(), limits::CIRCUIT_FAILURES_MAX as usize, "nobody called it");
+    is_down.set(false);
+    fake.elapsed.set(fake.elapsed() + limits::CIRCUIT_OPEN_FIRST);
+    assert_eq!(delivered(&fake, &[0, 1]), [stored(), stored()]);
+}
+
+#[test]
+fn retries_do_not_multiply_the_load() {
+    let fake = Fake::new(|_, _| Reaction::problem(503, "no"));
+    delivered(&fake, &[0; 200]);
+    let retries = fake.calls.borrow().len() - 200;
+    let retries_max = 200 / limits::RETRY_SHARE_INVERSE + limits::RETRY_BURST;
+    assert!(retries > 0 && retries <= retries_max as usize, "{retries}");
 }
 
 #[test]
 fn what_cannot_pass_is_not_tried_again() {
     for (reaction, kind) in [
         (Reaction::Error(SendError::Denied), FailureKind::Unavailable),
-        (Reaction::problem(400, "bad record"), FailureKind::Refused),
+        (Reaction::problem(400, "bad record"), FailureKind::Invalid),
+        (Reaction::problem(500, "oh"), FailureKind::Unavailable),
+        (Reaction::reply(200, "garbage"), FailureKind::Unavailable),
+        (Reaction::stored(1), FailureKind::Unavailable),
         (Reaction::problem(404, "nothing here"), FailureKind::Refused),
         (Reaction::reply(302, ""), FailureKind::Refused),
         (Reaction::reply(204, ""), FailureKind::Refused),
@@ -135,16 +173,6 @@ fn what_a_node_says_is_passed_on() {
     assert_eq!((failure(&outcome).detail.as_str(), failure(&outcome).retry_after_s), (expected, Some(7)));
     let (outcome, _) = always(&Reaction::reply(503, "x").with("retry-after", "86400"));
     assert_eq!(failure(&outcome).retry_after_s, Some(limits::RETRY_AFTER_S_MAX));
-}
-
-#[test]
-fn one_partition_that_fails_does_not_keep_the_others() {
-    let fake = Fake::new(|node, _| {
-        if node.authority == "node-2:8081" { Reaction::refused_connection() } else { Reaction::stored(2) }
-    });
-    let outcomes = delivered(&fake, &[0, 2, 1, 3]);
-    let is_stored: Vec<_> = outcomes.iter().map(|outcome| *outcome == stored()).collect();
-    assert_eq!(is_stored, [true, false, true, false]);
 }
 
 #[test]

@@ -48,17 +48,16 @@ impl Incoming {
         (RequestHead { method, path, query, headers }, body)
     }
 
-    /// A reply's status, headers and body. The runtime itself limits the time of its body.
-    pub(super) fn of_reply(reply: types::Response) -> (u16, Headers, Self) {
+    /// A reply's status, headers and body, which may take so long from when it is first waited for.
+    pub(super) fn of_reply(reply: types::Response, time_max: Duration) -> (u16, Headers, Self) {
         let status = reply.get_status_code();
         let headers = headers(&reply.get_headers());
         let (received, received_reader) = wit_future::new(|| Ok(()));
         let (contents, end) = types::Response::consume_body(reply, received_reader);
-        (
-            status,
-            headers,
-            Self { contents: Some(contents), end: Some(end), _received: received, deadline: None },
-        )
+        let deadline: Deadline = Box::pin(wait(time_max));
+        let body =
+            Self { contents: Some(contents), end: Some(end), _received: received, deadline: Some(deadline) };
+        (status, headers, body)
     }
 
     /// Reads and throws away what a client still sends, within bounds: one that sends everything before it looks for

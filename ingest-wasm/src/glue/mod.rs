@@ -1,10 +1,11 @@
 //! The component's export: the runtime's requests in, answers out. Everything here is translation.
 //!
-//! What lives as long as the instance is the configuration and the count of the bytes that its requests hold;
-//! instances serve several requests at once and are reused.
+//! What lives as long as the instance is the configuration, the count of the bytes that its requests hold, the open
+//! store, and what the instance has found out about nodes; instances serve several requests at once and are reused.
 
 mod incoming;
 mod outgoing;
+mod store;
 mod transport;
 
 use std::sync::OnceLock;
@@ -19,13 +20,15 @@ use crate::app;
 use crate::budget::Budget;
 use crate::config::{Config, ConfigError, VARIABLES};
 use crate::context::Context;
+use crate::instance::InstanceState;
 use crate::limits;
-use crate::message::{Answer, Method};
+use crate::message::{Afterwards, Answer, Method, Response as Responded};
 use incoming::Incoming;
 use transport::Transport;
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 static BUDGET: Budget = Budget::new(limits::BODIES_BYTES_MAX);
+static INSTANCE: InstanceState = InstanceState::new();
 
 struct Component;
 
@@ -34,20 +37,28 @@ wasip3::http::service::export!(Component);
 impl Guest for Component {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let (head, mut body) = Incoming::of_request(request);
-        let answer = match config().await {
+        let Responded { answer, .. } = match config().await {
             Ok(config) => {
-                let random = (u128::from(get_random_u64()) << 64) | u128::from(get_random_u64());
-                let context =
-                    Context { config, storage: &Transport, budget: &BUDGET, now_ms: now_ms(), random };
-                app::respond(&context, &head, &mut body).await
+                let context = context(config);
+                let response = app::respond(&context, &head, &mut body).await;
+                if response.afterwards != Afterwards::Nothing {
+                    // It begins when this task waits or ends, and goes on when the answer has left.
+                    wasip3::spawn(async move { app::follow_up(&context, response.afterwards).await });
+                }
+                response
             }
-            Err(error) => app::misconfigured(&error),
+            Err(error) => app::misconfigured(&error).into(),
         };
         if !answer.is_success() && head.headers.first("expect").is_none() {
             body.discard().await;
         }
         outgoing::respond(answer, head.method == Method::Head, &BUDGET)
     }
+}
+
+fn context(config: &'static Config) -> Context<'static, Transport> {
+    let random = (u128::from(get_random_u64()) << 64) | u128::from(get_random_u64());
+    Context { config, storage: &Transport, budget: &BUDGET, instance: &INSTANCE, now_ms: now_ms(), random }
 }
 
 /// The configuration. Only a usable one is kept: a variable's provider may come back.

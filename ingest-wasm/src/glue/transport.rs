@@ -1,28 +1,37 @@
-//! The way to the storage nodes: the runtime's HTTP client.
+//! The way to the storage nodes: the runtime's HTTP client; and the runtime's clock.
 
 use std::time::Duration;
 
+use wasip3::clocks::monotonic_clock;
 use wasip3::http::client;
 use wasip3::http::types::{self, ErrorCode, Fields, RequestOptions, Scheme};
 use wasip3::wit_future;
 
 use super::incoming::{Incoming, wait};
 use super::outgoing::{fields, send};
+use crate::clock::Clock;
 use crate::config::StorageNode;
 use crate::limits;
 use crate::message::Headers;
 use crate::storage::{Call, Reply, SendError, Storage};
 
-/// Calls storage through the runtime.
+/// Does through the runtime what the component asks for.
 pub(super) struct Transport;
 
 impl Storage for Transport {
     type Body = Incoming;
 
     async fn send(&self, node: &StorageNode, call: Call) -> Result<Reply<Incoming>, SendError> {
+        let rest_time_max = call.rest_time_max;
         let reply = client::send(request(node, call)?).await.map_err(|error| classify(&error))?;
-        let (status, headers, body): (u16, Headers, Incoming) = Incoming::of_reply(reply);
+        let (status, headers, body): (u16, Headers, Incoming) = Incoming::of_reply(reply, rest_time_max);
         Ok(Reply { status, headers, body })
+    }
+}
+
+impl Clock for Transport {
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(monotonic_clock::now())
     }
 
     async fn pause(&self, duration: Duration) {
@@ -55,7 +64,7 @@ fn options(time_max: Duration) -> RequestOptions {
     let options = RequestOptions::new();
     let nanoseconds = |duration: Duration| Some(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     // A runtime that knows no such limit answers with an error here, and has its own.
-    let _unknown = options.set_connect_timeout(nanoseconds(limits::CONNECT_TIME_MAX)).is_err()
+    let _unknown = options.set_connect_timeout(nanoseconds(limits::CONNECT_TIME_MAX.min(time_max))).is_err()
         | options.set_first_byte_timeout(nanoseconds(time_max)).is_err()
         | options.set_between_bytes_timeout(nanoseconds(limits::BETWEEN_BYTES_TIME_MAX)).is_err();
     options

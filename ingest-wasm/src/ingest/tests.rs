@@ -102,7 +102,7 @@ fn a_repeated_request_has_the_same_batch_ids_whenever_and_wherever_it_is_repeate
     let answer = post.answer(&first);
     assert_eq!(header(&answer, "idempotency-key"), Some("order-66"));
     let other_node =
-        Config::new(&["other", "http://node-1:8081,http://node-2:8081", "4", ""].map(str::to_owned));
+        crate::config::tests::config(["other", "http://node-1:8081,http://node-2:8081", "4", ""]);
     post.answer_with(&second, &other_node.unwrap(), NOW_MS + 60_000);
     assert_eq!(first.header("batch-id"), second.header("batch-id"));
     assert_eq!(first.header("batch-digest"), second.header("batch-digest"));
@@ -241,7 +241,8 @@ fn a_node_that_is_down_makes_the_request_one_to_be_repeated() {
         Reaction::stored(call.body.as_ref().unwrap().iter().filter(|byte| **byte == b'\n').count())
     });
     let body: Vec<_> = (0..20).map(|n| format!(r#"{{"service":"s{n}","message":"m"}}"#)).collect();
-    let answer = Try::post(format!("[{}]", body.join(","))).answer(&fake);
+    let post = Try::post(format!("[{}]", body.join(",")));
+    let answer = post.answer_with(&fake, &Config { wal: None, ..two_nodes() }, NOW_MS);
     assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
     let key = header(&answer, "idempotency-key").unwrap();
     assert!(!key.is_empty());
@@ -254,11 +255,11 @@ fn a_node_that_is_down_makes_the_request_one_to_be_repeated() {
 #[test]
 fn an_instance_that_holds_too_much_sends_the_client_away() {
     let (config, budget) = (two_nodes(), crate::budget::Budget::new(100));
-    let context =
-        Context { config: &config, storage: &Fake::storing(), budget: &budget, now_ms: NOW_MS, random: 0 };
+    let fake = Fake::storing();
+    let context = fake.context(&config, &budget);
     let head = Try::post("").head;
     let mut body = Pieces::of(&[array().as_bytes()]);
-    let answer = futures::executor::block_on(ingest(&context, &head, &mut body));
+    let answer = futures::executor::block_on(ingest(&context, &head, &mut body)).answer;
     assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
     assert!(header(&answer, "idempotency-key").is_some());
 }

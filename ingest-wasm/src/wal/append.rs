@@ -13,7 +13,7 @@ use crate::budget::Busy;
 use crate::config::WalBounds;
 use crate::context::Context;
 use crate::delivery::Delivery;
-use crate::key_value::{KeyValue, KeyValueError};
+use crate::key_value::KeyValueError;
 use crate::limits;
 use crate::runtime::Runtime;
 
@@ -54,7 +54,7 @@ pub async fn append<R: Runtime>(
     share.take(copies * limits::WAL_PIECE_BYTES_MAX.min(delivery.lines.len()))?;
     let written = match write(context, delivery, &keys).await {
         // Others may have written since the listing, each within the bounds for itself.
-        Ok(()) => fits(context, bounds, place).await,
+        Ok(()) => fits(context, bounds).await,
         Err(error) => Err(error.into()),
     };
     if written.is_err() {
@@ -109,10 +109,10 @@ async fn write<R: Runtime>(
     Ok(())
 }
 
-/// Whether all that was written up to this place is within the bounds.
-async fn fits<R: Runtime>(context: &Context<'_, R>, bounds: WalBounds, place: Place) -> Result<(), AppendError> {
-    let listing = Listing::of(&context.storage.keys().await?);
-    let (entries, bytes) = listing.occupied_until(place);
+/// Whether all that is there is within the bounds. Of all who write at once, the last one sees the others: so what is
+/// acknowledged is within the bounds, though one or another may be refused for what another one takes back.
+async fn fits<R: Runtime>(context: &Context<'_, R>, bounds: WalBounds) -> Result<(), AppendError> {
+    let (entries, bytes) = Listing::of(&context.storage.keys().await?).occupied();
     if entries > bounds.entries_max || bytes > bounds.bytes_max { Err(AppendError::Full) } else { Ok(()) }
 }
 

@@ -142,7 +142,9 @@ async fn take<R: Runtime>(context: &Context<'_, R>, entry: &Entry, deadline: Dur
     // Once: what fails now is tried again by the next replay, and live requests have their own attempts.
     match deliver(context, &delivery, Patience { deadline, attempts_max: 1 }).await {
         Outcome::Stored { .. } => Taken::Stored,
-        Outcome::Failed(failure) if failure.kind.is_final() => set_aside(context, entry, failure.detail).await,
+        Outcome::Failed(failure) if failure.kind.is_final() => {
+            set_aside(context, entry, failure.detail).await
+        }
         Outcome::Failed(failure) => Taken::Left(failure.detail),
         // Nothing that goes to storage ends there.
         Outcome::Queued => Taken::Left("it was queued again".to_owned()),
@@ -173,7 +175,8 @@ async fn read<'c, R: Runtime>(
     for key in entry.pieces() {
         let Some(value) = context.storage.get(key.to_string()).await? else { return Ok(None) };
         let (header, piece) = unpack(&value)?;
-        let of_header = (header.partition, header.id, header.digest, header.piece, header.pieces, header.records);
+        let of_header =
+            (header.partition, header.id, header.digest, header.piece, header.pieces, header.records);
         if of_header != (key.partition, key.id, key.digest, key.piece, key.pieces, key.records) {
             return Err(PieceError::Damaged.into());
         }

@@ -109,7 +109,7 @@ impl fmt::Display for PieceKey {
 
 /// What a key of the store stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub(super) enum Key {
     /// A piece of an entry.
     Piece(PieceKey),
     /// A piece of an entry that was set aside.
@@ -120,7 +120,7 @@ pub enum Key {
 
 impl Key {
     /// What this key stands for.
-    pub fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let (rest, kind): (_, fn(PieceKey) -> Self) = match text.strip_prefix(PREFIX) {
             Some(rest) => (rest, Self::Piece),
             None => match text.strip_prefix(SET_ASIDE_PREFIX) {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_key_tells_all_of_its_entry_and_is_frozen() {
-        expect!["wal.0003.018bcfe5680070008000000000000007.a2d3c99b7ae95b78bb16a12b8a9ae31f.5c80c09683041123.001.012.921600.1000"]
+        expect!["wal.0003.018bcfe5680070008000000000000007.64649217c49f5cfaa21c5d20b6e2b021.eaf06c6480b2cd11.001.012.921600.1000"]
             .assert_eq(&key().to_string());
         assert_eq!(Key::parse(&key().to_string()), Key::Piece(key()));
         assert_eq!(Key::parse(&key().set_aside()), Key::SetAside(key()));

@@ -160,22 +160,9 @@ impl Listing {
 
     /// Entries and bytes of all there is, however it is there: what the bounds are about.
     pub fn occupied(&self) -> (u64, u64) {
-        occupied(self.all())
+        let all = self.held().chain(&self.torn).chain(&self.set_aside);
+        all.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.bytes()))
     }
-
-    /// The same, of what was there no later than `place`: all who write at once come to the same order, so that they
-    /// agree on which of them is too much.
-    pub fn occupied_until(&self, place: Place) -> (u64, u64) {
-        occupied(self.all().filter(|entry| entry.place() <= Some(place)))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Entry> {
-        self.held().chain(&self.torn).chain(&self.set_aside)
-    }
-}
-
-fn occupied<'a>(entries: impl Iterator<Item = &'a Entry>) -> (u64, u64) {
-    entries.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.bytes()))
 }
 
 /// Pieces by entry, in the order of partitions and places.
@@ -223,7 +210,7 @@ mod tests {
         let listing = listing(&keys);
         assert_eq!((listing.of_partition(Partition::new(0)).len(), listing.torn().len()), (1, 2));
         assert_eq!(listing.last_place(Partition::new(0)), Some(keys[2].place));
-        assert_eq!((listing.occupied(), listing.occupied_until(keys[1].place)), ((3, 300), (2, 200)));
+        assert_eq!(listing.occupied(), (3, 300));
     }
 
     #[test]

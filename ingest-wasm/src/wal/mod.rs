@@ -24,9 +24,9 @@ pub use replay::{ReplayBudget, Replayed, replay, replay_in_background};
 pub use report::{WalReport, report};
 
 use crate::context::Context;
-use crate::key_value::{KeyValue, KeyValueError};
+use crate::key_value::KeyValueError;
+use crate::limits;
 use crate::runtime::Runtime;
-use crate::{clock::Clock, limits};
 
 /// What the WAL holds now; `None` where there is none: it is turned off, or the application grants no store.
 ///

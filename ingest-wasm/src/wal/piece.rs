@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(unpack(&value), Ok((header(), &b"{}\n{}\n"[..])));
         assert_eq!(value.len(), header_bytes(&Tenant::default()) + 6);
         let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-        expect_test::expect!["edgelog"].assert_eq(&hex);
+        expect_test::expect!["656467656c6f67570100a3b892eb6ff331d588b7562e87ea8ccccdea817b19eb832264db4f0d040002000200000000000100070064656661756c747b7d0a7b7d0a"].assert_eq(&hex);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::list;
 use super::listing::{Listing, Sum};
 use crate::config::{Config, WalBounds};
 use crate::context::Context;
-use crate::key_value::{KeyValue, KeyValueError};
+use crate::key_value::KeyValueError;
 use crate::runtime::Runtime;
 
 /// What there is to tell.

@@ -17,6 +17,11 @@ fn kill_rounds() -> usize {
     std::env::var("EDGELOG_KILL_ROUNDS").map_or(KILL_ROUNDS, |text| text.parse().unwrap())
 }
 
+/// A cluster whose ingest keeps nothing: what storage does not take, its clients repeat.
+fn without_wal() -> ClusterSpec {
+    ClusterSpec::default().variable("wal", "off")
+}
+
 /// Several clients that send small batches, of which some are not repeated when they fail.
 fn load(cluster: &Cluster, seed: u64) -> Load {
     let urls = cluster.ingests.iter().map(|ingest| ingest.url("/v1/logs")).collect();
@@ -36,7 +41,7 @@ async fn assert_holds(cluster: &Cluster, ledgers: Vec<Ledger>) -> Oracle {
 #[tokio::test]
 async fn every_acked_record_is_there_once_after_kill_9_under_load() {
     let mut random = random::seeded();
-    let mut cluster = ClusterSpec::default().start().await;
+    let mut cluster = without_wal().start().await;
     let load = load(&cluster, random.random());
     for _ in 0..kill_rounds() {
         load.progress(random.random_range(1..60)).await;
@@ -63,7 +68,7 @@ async fn every_acked_record_is_there_once_after_kill_9_under_load() {
 #[tokio::test]
 async fn both_nodes_killed_at_once_lose_nothing_that_was_acked() {
     let mut random = random::seeded();
-    let mut cluster = ClusterSpec::default().start().await;
+    let mut cluster = without_wal().start().await;
     let load = load(&cluster, random.random());
     load.progress(random.random_range(10..60)).await;
     cluster.nodes.iter_mut().for_each(tests::Node::kill);
@@ -77,7 +82,7 @@ async fn both_nodes_killed_at_once_lose_nothing_that_was_acked() {
 #[tokio::test]
 async fn a_node_that_is_asked_to_stop_under_load_ends_cleanly_and_loses_nothing() {
     let mut random = random::seeded();
-    let mut cluster = ClusterSpec::default().start().await;
+    let mut cluster = without_wal().start().await;
     let load = load(&cluster, random.random());
     for victim in [0, 1] {
         load.progress(random.random_range(1..40)).await;

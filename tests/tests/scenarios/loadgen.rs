@@ -113,7 +113,8 @@ async fn a_record_that_is_stored_twice_is_found() {
 
 #[tokio::test]
 async fn a_node_killed_during_a_run_costs_nothing_that_was_acked() {
-    let mut cluster = ClusterSpec::default().start().await;
+    // At its end the generator looks for all records at once: none may be on its way.
+    let mut cluster = ClusterSpec::default().variable("wal", "off").start().await;
     let run = start(&cluster, &["--total", "5000", "--batch", "50", "--delay", "5", "--connections", "2"]);
     first_record(&cluster).await;
     cluster.nodes[0].kill();

@@ -1,4 +1,5 @@
-//! A storage node that is gone, or hangs, costs only what it holds, and nothing twice.
+//! A storage node that is gone, or hangs, costs only what it holds, and nothing twice; without an edge WAL, so that
+//! the client repeats what it holds.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,6 @@ fn records_of(services: &[&str], text: &str) -> Vec<Record> {
 }
 
 /// What the ingest answers to a request of which a part cannot be stored now.
-///
-/// Later the edge WAL takes that part, and this is `202` with `Durability: edge`.
 fn assert_not_stored_now(answer: Answer) {
     let answer = answer.expect(503);
     let retry_after: u64 = answer.header("retry-after").parse().expect("Retry-After is a number of seconds");
@@ -42,7 +41,7 @@ async fn stored_messages(cluster: &Cluster) -> Vec<String> {
 
 #[tokio::test]
 async fn a_dead_node_refuses_its_own_records_and_takes_them_once_when_it_is_back() {
-    let mut cluster = ClusterSpec::default().start().await;
+    let mut cluster = ClusterSpec::default().variable("wal", "off").start().await;
     assert_eq!((cluster.holder_of_service(HERE[1]), cluster.holder_of_service(THERE[0])), (0, 1));
     let all = [HERE, THERE].concat();
     assert_eq!(received(cluster.send(&records_of(&all, "before"), "before").await), 4);
@@ -79,7 +78,7 @@ async fn a_dead_node_refuses_its_own_records_and_takes_them_once_when_it_is_back
 
 #[tokio::test]
 async fn a_node_that_hangs_is_given_up_in_time_and_a_retry_is_stored_once() {
-    let cluster = ClusterSpec::default().start().await;
+    let cluster = ClusterSpec::default().variable("wal", "off").start().await;
     let all = [HERE, THERE].concat();
     assert_eq!(received(cluster.send(&records_of(&all, "before"), "before").await), 4);
 
