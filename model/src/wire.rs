@@ -14,6 +14,10 @@ pub const BATCH_DIGEST: &str = "batch-digest";
 pub const DURABILITY: &str = "durability";
 /// The URL of the node that takes a partition's appends, in the `421` of one that does not.
 pub const LEADER: &str = "leader";
+/// Of a read: [`SCOPE_NODE`] asks for what this node itself holds, and not for the whole cluster's.
+pub const SCOPE: &str = "edgelog-scope";
+/// The value of [`SCOPE`] that asks one node for its own.
+pub const SCOPE_NODE: &str = "node";
 /// Names what an answer lacks, and why; absent from whole answers.
 pub const PARTIAL: &str = "partial";
 

@@ -38,7 +38,8 @@ pub(super) async fn fetch<'c, S: Storage>(
 ) -> Fetched<'c> {
     let call = || Call {
         path_and_query: path_and_query.to_owned(),
-        headers: vec![("accept", wire::NDJSON.to_owned())],
+        // Each node is asked for its own: the merging is done here.
+        headers: vec![("accept", wire::NDJSON.to_owned()), (wire::SCOPE, wire::SCOPE_NODE.to_owned())],
         body: None,
         time_max: limits::READ_TIME_MAX,
         rest_time_max: limits::READ_TIME_MAX,

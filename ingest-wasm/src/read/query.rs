@@ -2,7 +2,7 @@
 //!
 //! Further parameters are storage's to judge, as in `/v1/search`.
 
-use model::limits::QUERY_ANSWER_BYTES_MAX;
+use model::limits::{QUERY_ANSWER_BYTES_MAX, QUERY_LIMIT_MAX};
 use model::{Tenant, route};
 
 use super::fetch::{Fetched, Records, fetch};
@@ -16,8 +16,8 @@ use crate::storage::Storage;
 /// Answers with a service's last records.
 pub async fn query<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> Answer {
     let parameters = query_string::parse(&head.query);
-    let service = match service(&parameters) {
-        Ok(service) => service,
+    let (service, limit) = match service_and_limit(&parameters) {
+        Ok(both) => both,
         Err(bad) => return bad.answer(),
     };
     let partition = route::partition_of(&Tenant::default(), service.as_bytes(), context.config.partitions);
@@ -25,9 +25,11 @@ pub async fn query<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> 
         // The partition was computed by the same count: it exists.
         return unavailable(format!("no node holds partition {partition}"));
     };
-    let path_and_query = format!("/v1/search?{}&partition={partition}", head.query);
+    let path_and_query = format!("/v1/search?{}&partition={partition}", within_limit(&head.query, limit));
     match fetch(context, node, &path_and_query, QUERY_ANSWER_BYTES_MAX).await {
-        Fetched::Records(records) => oldest_first(context, format(&head.headers, Format::JsonArray), records),
+        Fetched::Records(records) => {
+            oldest_first(context, format(&head.headers, Format::JsonArray), records, limit)
+        }
         Fetched::Refused(answer) => answer,
         Fetched::Failed(reason) => {
             unavailable(format!("the node of partition {partition} does not answer: {reason}"))
@@ -36,22 +38,35 @@ pub async fn query<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> 
 }
 
 /// The service that is asked for, once it is known that the request can be understood.
-fn service(parameters: &[(String, String)]) -> Result<&str, BadParameter> {
+fn service_and_limit(parameters: &[(String, String)]) -> Result<(&str, u64), BadParameter> {
     let service = single(parameters, "service")?.filter(|service| !service.is_empty());
     let service = service.ok_or_else(|| BadParameter::new("service", "service is needed"))?;
     let limit = single(parameters, "limit")?.and_then(|limit| limit.parse::<u64>().ok());
-    if limit.is_none() {
-        return Err(BadParameter::new("limit", "limit is needed, a whole number from 0"));
-    }
+    let limit = limit.ok_or_else(|| BadParameter::new("limit", "limit is needed, a whole number from 0"))?;
     if single(parameters, "partition")?.is_some() {
         return Err(BadParameter::new("partition", "the partition follows from the service"));
     }
-    Ok(service)
+    Ok((service, limit))
 }
 
-fn oldest_first<S>(context: &Context<'_, S>, format: Format, records: Records<'_>) -> Answer {
+/// The parameters with the most that storage answers with in place of a larger limit: clients of the Go service may
+/// ask for any, and get the newest of what they asked for.
+fn within_limit(query: &str, limit: u64) -> String {
+    if limit <= QUERY_LIMIT_MAX as u64 {
+        return query.to_owned();
+    }
+    let others = query.split('&').filter(|parameter| !parameter.starts_with("limit="));
+    let limit = format!("limit={QUERY_LIMIT_MAX}");
+    others.chain([limit.as_str()]).collect::<Vec<_>>().join("&")
+}
+
+fn oldest_first<S>(context: &Context<'_, S>, format: Format, records: Records<'_>, limit: u64) -> Answer {
     let Records { lines: newest_first, is_cut, lacks } = records;
     let mut lacks: Vec<String> = lacks.into_iter().collect();
+    if limit > QUERY_LIMIT_MAX as u64 && lines(newest_first.bytes()).count() >= QUERY_LIMIT_MAX {
+        lacks
+            .push(format!("limit: an answer has at most {QUERY_LIMIT_MAX} records; older ones are left out"));
+    }
     if is_cut {
         lacks.push("bytes: the answer would be too large; older records are left out".to_owned());
     }

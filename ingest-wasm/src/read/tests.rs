@@ -85,13 +85,31 @@ mod of_a_service {
 
     #[test]
     fn what_else_is_asked_is_for_storage_to_judge() {
-        let fake = Fake::new(|_, _| Reaction::problem(400, "limit is a whole number from 0 to 10000"));
-        let answer = Try::get("/v1/query?service=a%20b&limit=20000&level=INFO").answer(&fake);
-        assert_eq!(
-            (answer.status, problem(&answer).detail.as_str()),
-            (400, "limit is a whole number from 0 to 10000")
-        );
-        assert!(urls(&fake)[0].contains("/v1/search?service=a%20b&limit=20000&level=INFO&partition="));
+        let fake = Fake::new(|_, _| Reaction::problem(400, "from is not a time"));
+        let answer = Try::get("/v1/query?service=a%20b&limit=20&from=x").answer(&fake);
+        assert_eq!((answer.status, problem(&answer).detail.as_str()), (400, "from is not a time"));
+        assert!(urls(&fake)[0].contains("/v1/search?service=a%20b&limit=20&from=x&partition="));
+    }
+
+    #[test]
+    fn a_limit_above_storages_is_answered_as_far_as_it_goes_and_says_so() {
+        let many: Vec<String> = (0..10_000).map(|number| line(number, "m")).collect();
+        let fake = Fake::new(move |_, _| ndjson(&many));
+        let answer = Try::get("/v1/query?service=a&limit=20000").answer(&fake);
+        assert_eq!(answer.status, 200);
+        assert!(urls(&fake)[0].contains("/v1/search?service=a&limit=10000&partition="));
+        assert!(header(&answer, "partial").unwrap().starts_with("limit: "));
+
+        let fake = Fake::new(|_, _| ndjson(&[line(1, "m")]));
+        let answer = Try::get("/v1/query?limit=20000&service=a").answer(&fake);
+        assert_eq!((answer.status, header(&answer, "partial")), (200, None));
+    }
+
+    #[test]
+    fn a_node_is_asked_for_its_own_records_only() {
+        let fake = Fake::new(|_, _| ndjson(&[]));
+        Try::get("/v1/query?service=a&limit=1").answer(&fake);
+        assert_eq!(fake.header(wire::SCOPE), [wire::SCOPE_NODE]);
     }
 
     #[test]
