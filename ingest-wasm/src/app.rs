@@ -38,12 +38,12 @@ pub async fn respond<R: Runtime>(
 
 /// Does what is to be done when the answer has gone out.
 pub async fn follow_up<R: Runtime>(context: &Context<'_, R>, afterwards: Afterwards) {
-    let budget = match afterwards {
+    let (budget, pause) = match afterwards {
         Afterwards::Nothing => return,
-        Afterwards::Replay => limits::REPLAY_AFTER_RESPONSE,
-        Afterwards::ReplayAll => limits::REPLAY_AFTER_DEMAND,
+        Afterwards::Replay => (limits::REPLAY_AFTER_RESPONSE, None),
+        Afterwards::ReplayAll => (limits::REPLAY_AFTER_DEMAND, Some(limits::REPLAY_PAUSE)),
     };
-    wal::replay_in_background(context, budget.into()).await;
+    wal::replay_in_background(context, budget.into(), pause).await;
 }
 
 /// The answer to every request while the configuration cannot be used.
@@ -63,6 +63,8 @@ async fn report<R: Runtime>(context: &Context<'_, R>) -> Answer {
 
 /// `POST /v1/wal/replay`: what was done, and what is left.
 async fn replay<R: Runtime>(context: &Context<'_, R>) -> Response {
+    // Whoever asks may know more than this instance: storage does, when it is ready.
+    context.instance.circuits.forget();
     let replayed = match wal::replay(context, limits::REPLAY_ON_DEMAND.into()).await {
         Ok(Some(replayed)) => replayed,
         Ok(None) => return no_wal().into(),

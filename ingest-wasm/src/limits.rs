@@ -150,6 +150,9 @@ pub const REPLAY_ON_DEMAND: (usize, u64, Duration) = (usize::MAX, u64::MAX, Dura
 /// though nobody asks again. Below the minute that an instance has after its last response.
 pub const REPLAY_AFTER_DEMAND: (usize, u64, Duration) = (usize::MAX, u64::MAX, Duration::from_secs(30));
 
+/// The pause between the rounds of such a replay.
+pub const REPLAY_PAUSE: Duration = Duration::from_millis(500);
+
 /// Partitions that are replayed at once: a small share of a request's own forwards.
 pub const REPLAYS_AT_ONCE: usize = 4;
 

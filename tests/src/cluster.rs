@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use futures::future::join_all;
 use model::wire::ClusterAnswer;
 use model::{EnrichedRecord, Record};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::{Answer, Client, answer};
 use crate::files;
 use crate::ingest::Ingest;
 use crate::node::Node;
+use crate::proxy::Proxy;
 use crate::records;
+use crate::wait::eventually;
+
+/// How long the entries of an edge WAL may take to storage that is there.
+const WAL_EMPTY_MAX: Duration = Duration::from_secs(20);
 
 /// What each partition holds, in order.
 pub type Stored = BTreeMap<u16, Vec<EnrichedRecord>>;
@@ -25,11 +32,23 @@ pub struct ClusterSpec {
     partitions: u16,
     node_flags: Vec<String>,
     variables: Vec<(String, String)>,
+    ingest_flags: Vec<String>,
+    has_proxies: bool,
+    is_notified: bool,
 }
 
 impl Default for ClusterSpec {
     fn default() -> Self {
-        Self { nodes: 2, ingests: 1, partitions: 4, node_flags: Vec::new(), variables: Vec::new() }
+        Self {
+            nodes: 2,
+            ingests: 1,
+            partitions: 4,
+            node_flags: Vec::new(),
+            variables: Vec::new(),
+            ingest_flags: Vec::new(),
+            has_proxies: false,
+            is_notified: false,
+        }
     }
 }
 
@@ -69,6 +88,27 @@ impl ClusterSpec {
         self
     }
 
+    /// A flag of every ingest's host.
+    #[must_use]
+    pub fn ingest_flag(mut self, flag: &[&str]) -> Self {
+        self.ingest_flags.extend(flag.iter().map(|part| (*part).to_owned()));
+        self
+    }
+
+    /// The ingests reach each node through a [`Proxy`].
+    #[must_use]
+    pub fn proxies(mut self) -> Self {
+        self.has_proxies = true;
+        self
+    }
+
+    /// The nodes tell the ingests when they are ready.
+    #[must_use]
+    pub fn notified(mut self) -> Self {
+        self.is_notified = true;
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     ///
     /// # Panics
@@ -92,9 +132,21 @@ impl ClusterSpec {
     async fn start_nodes(self) -> Cluster {
         let dir = tempfile::Builder::new().prefix("edgelog-test-").tempdir().unwrap();
         let mut nodes = self.make_nodes(dir.path());
+        let mut urls: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
+        let mut proxies = Vec::new();
+        if self.has_proxies {
+            proxies = join_all(nodes.iter().map(|node| Proxy::start(node.address()))).await;
+            urls = proxies.iter().map(Proxy::url).collect();
+        }
         join_all(nodes.iter_mut().map(Node::start)).await;
-        let ingests = self.make_ingests(dir.path(), &nodes);
-        Cluster { nodes, ingests, client: Client::new(), partitions: self.partitions, dir }
+        let ingests = self.make_ingests(dir.path(), &urls);
+        if self.is_notified {
+            // From their next start on: at this one there is nobody to tell yet.
+            for node in &mut nodes {
+                ingests.iter().for_each(|ingest| node.add_flag("--notify-ingest", &ingest.url("")));
+            }
+        }
+        Cluster { nodes, ingests, proxies, client: Client::new(), partitions: self.partitions, dir }
     }
 
     fn make_nodes(&self, dir: &Path) -> Vec<Node> {
@@ -106,8 +158,7 @@ impl ClusterSpec {
         named.map(|(name, run)| Node::new(dir, &name, run.to_vec(), &self.node_flags)).collect()
     }
 
-    fn make_ingests(&self, dir: &Path, nodes: &[Node]) -> Vec<Ingest> {
-        let urls: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
+    fn make_ingests(&self, dir: &Path, urls: &[String]) -> Vec<Ingest> {
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut variables = vec![
             variable("storage_nodes", &urls.join(",")),
@@ -116,7 +167,7 @@ impl ClusterSpec {
         ];
         variables.extend(self.variables.iter().cloned());
         let names = (1..=self.ingests).map(|number| format!("ingest-{number}"));
-        names.map(|name| Ingest::new(dir, &name, variables.clone(), &[])).collect()
+        names.map(|name| Ingest::new(dir, &name, variables.clone(), &self.ingest_flags)).collect()
     }
 }
 
@@ -127,6 +178,8 @@ pub struct Cluster {
     pub ingests: Vec<Ingest>,
     /// The storage nodes.
     pub nodes: Vec<Node>,
+    /// The proxies before the nodes, if there are any.
+    pub proxies: Vec<Proxy>,
     /// A client for the test itself.
     pub client: Client,
     partitions: u16,
@@ -148,6 +201,30 @@ impl Cluster {
     /// A URL of the first ingest: `path` begins with a slash.
     pub fn url(&self, path: &str) -> String {
         self.ingests[0].url(path)
+    }
+
+    /// What the edge WAL of the ingest at this place holds, as it says itself.
+    ///
+    /// # Panics
+    /// When it does not say.
+    pub async fn wal(&self, ingest: usize) -> Value {
+        self.client.get(&self.ingests[ingest].url("/v1/wal")).await.unwrap().expect(200).json()
+    }
+
+    /// Asks all ingests to replay until none of them holds anything.
+    ///
+    /// # Panics
+    /// When something is left, or was set aside.
+    pub async fn drain_wals(&self) {
+        for (place, ingest) in self.ingests.iter().enumerate() {
+            let url = ingest.url("/v1/wal/replay");
+            let is_empty = async || {
+                let answer: Value = answer(self.client.post(&url)).await.unwrap().expect(200).json();
+                (answer["left"]["entries"] == 0).then_some(())
+            };
+            eventually("the edge WAL is empty", WAL_EMPTY_MAX, is_empty).await;
+            assert_eq!(self.wal(place).await["set_aside"], 0, "nothing is set aside");
+        }
     }
 
     /// The place in [`Self::nodes`] of the node that holds a partition.

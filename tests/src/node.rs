@@ -1,5 +1,6 @@
 //! A storage node: a `storage` process, its data directory, and what can happen to it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -56,6 +57,16 @@ impl Node {
     /// A URL of this node: `path` begins with a slash.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.port.address())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// One more flag from the next start on.
+    pub fn add_flag(&mut self, name: &str, value: &str) {
+        self.flags.extend([name.to_owned(), value.to_owned()]);
     }
 
     /// The directory of one partition.

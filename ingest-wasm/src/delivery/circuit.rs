@@ -61,6 +61,11 @@ impl Circuits {
         self.lock().retain(|(known, _)| known != node);
     }
 
+    /// Somebody says that it is worth trying: all nodes are attempted anew.
+    pub(crate) fn forget(&self) {
+        self.lock().clear();
+    }
+
     /// The node was not reached.
     pub(crate) fn note_not_reached(&self, node: &StorageNode, now: Duration) {
         let mut failing = self.lock();
@@ -135,6 +140,13 @@ mod tests {
         let circuits = open_circuits();
         assert!(circuits.admits(&node(1), FIRST));
         assert!(circuits.admits(&node(1), FIRST + limits::PROBE_TIME_MAX));
+    }
+
+    #[test]
+    fn what_was_found_out_can_be_forgotten() {
+        let circuits = open_circuits();
+        circuits.forget();
+        assert!(circuits.is_closed(&node(1)) && circuits.admits(&node(1), Duration::ZERO));
     }
 
     #[test]

@@ -47,14 +47,30 @@ pub struct Replayed {
     pub dropped: u64,
     /// Why it stopped, if storage or the store was the reason.
     pub error: Option<String>,
+    /// Whether it did not get through all that there was when it began.
+    pub is_left: bool,
 }
 
-/// Replays in the background, unless this instance does so already. Returns whether there may be more to do.
-pub async fn replay_in_background<R: Runtime>(context: &Context<'_, R>, budget: ReplayBudget) -> bool {
-    let Some(_replaying) = context.instance.replay() else { return false };
-    match replay(context, budget).await {
-        Ok(Some(replayed)) => replayed.error.is_none() && replayed.entries > 0,
-        Ok(None) | Err(_) => false,
+/// Replays in the background, unless this instance does so already. With `pause` it goes on until nothing is left or
+/// the time is over, and waits so long between rounds that did not get everything through; else it is one round.
+pub async fn replay_in_background<R: Runtime>(
+    context: &Context<'_, R>,
+    budget: ReplayBudget,
+    pause: Option<Duration>,
+) {
+    let Some(_replaying) = context.instance.replay() else { return };
+    let deadline = context.storage.elapsed() + budget.time;
+    loop {
+        let time = deadline.saturating_sub(context.storage.elapsed());
+        let is_left = replay(context, ReplayBudget { time, ..budget }).await.is_ok_and(|done| match done {
+            Some(replayed) => replayed.is_left,
+            None => false,
+        });
+        let Some(pause) = pause else { return };
+        if !is_left || context.storage.elapsed() + pause >= deadline {
+            return;
+        }
+        context.storage.pause(pause).await;
     }
 }
 
@@ -90,6 +106,7 @@ impl Replayed {
             set_aside: self.set_aside + drained.set_aside,
             dropped: self.dropped,
             error: self.error.or(drained.error),
+            is_left: self.is_left || !drained.is_done,
         }
     }
 }

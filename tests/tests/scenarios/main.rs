@@ -14,6 +14,8 @@
 mod bad_input;
 mod configuration;
 mod crashes;
+mod delivery;
+mod delivery_wal;
 mod enrichment;
 mod idempotency;
 mod loadgen;
