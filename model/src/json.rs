@@ -90,6 +90,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Bytes before the next token.
+    #[inline]
     pub fn position(&self) -> usize {
         self.position
     }
@@ -100,6 +101,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The text from `start` to here.
+    #[inline]
     pub fn text_since(&self, start: usize) -> &'a str {
         self.text.get(start..self.position).unwrap_or_default()
     }
@@ -113,6 +115,13 @@ impl<'a> Scanner<'a> {
     /// Skips white space.
     #[inline]
     pub fn skip_white_space(&mut self) {
+        // As a rule there is none.
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.skip_some_white_space();
+        }
+    }
+
+    fn skip_some_white_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.position += 1;
             self.white_space += 1;
@@ -149,13 +158,14 @@ impl<'a> Scanner<'a> {
     }
 
     /// Scans one value of any kind.
+    #[inline]
     pub fn value(&mut self) -> Result<Value<'a>, JsonError> {
         match self.peek() {
             Some(b'"') => Ok(Value::String(self.string()?)),
             Some(b'{') => Ok(Value::Object(self.object()?)),
             Some(b'[') => {
                 let start = self.position;
-                self.array_items(|scanner| scanner.value().map(drop))?;
+                self.array()?;
                 Ok(Value::Array(self.text_since(start)))
             }
             Some(b'-' | b'0'..=b'9') => Ok(Value::Number(self.number()?)),
@@ -165,6 +175,10 @@ impl<'a> Scanner<'a> {
             Some(_) => self.error("a JSON value was expected"),
             None => self.error("the text ends where a JSON value was expected"),
         }
+    }
+
+    fn array(&mut self) -> Result<(), JsonError> {
+        self.array_items(|scanner| scanner.value().map(drop))
     }
 
     /// Scans an object.
@@ -187,6 +201,22 @@ impl<'a> Scanner<'a> {
         &mut self,
         mut member: impl FnMut(&mut Self, JsonStr<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.object_members_guessed(
+            &mut member,
+            |_, _| Ok(false),
+            |member, scanner, name| member(scanner, name),
+        )
+    }
+
+    /// As [`Self::object_members`], for who can guess what comes: `guess` is called before each name and may scan the
+    /// name, the colon and the value by itself, and say so; a guess that is wrong must leave the scanner where it is.
+    #[inline]
+    pub fn object_members_guessed<C, E: From<JsonError>>(
+        &mut self,
+        context: &mut C,
+        guess: impl Fn(&mut C, &mut Self) -> Result<bool, E>,
+        member: impl Fn(&mut C, &mut Self, JsonStr<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if !self.take(b'{') {
             return Ok(self.error("an object was expected")?);
         }
@@ -194,13 +224,15 @@ impl<'a> Scanner<'a> {
         self.skip_white_space();
         if !self.take(b'}') {
             loop {
-                let name = self.string()?;
-                self.skip_white_space();
-                if !self.take(b':') {
-                    return Ok(self.error("a colon was expected after a member's name")?);
+                if !guess(context, self)? {
+                    let name = self.string()?;
+                    self.skip_white_space();
+                    if !self.take(b':') {
+                        return Ok(self.error("a colon was expected after a member's name")?);
+                    }
+                    self.skip_white_space();
+                    member(context, self, name)?;
                 }
-                self.skip_white_space();
-                member(self, name)?;
                 self.skip_white_space();
                 if self.take(b'}') {
                     break;
@@ -244,32 +276,41 @@ impl<'a> Scanner<'a> {
     }
 
     /// Scans a string.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> Result<JsonStr<'a>, JsonError> {
         if !self.take(b'"') {
             return self.error("a string was expected");
         }
         let start = self.position;
-        let mut escaped = false;
+        self.position += plain_prefix_len(self.rest());
+        if self.peek() != Some(b'"') {
+            return self.string_with_escapes(start);
+        }
+        let raw = self.text_since(start);
+        self.position += 1;
+        Ok(JsonStr { raw, escaped: false })
+    }
+
+    /// Scans the rest of a string that began at `start`, from something else than its end on.
+    #[cold]
+    fn string_with_escapes(&mut self, start: usize) -> Result<JsonStr<'a>, JsonError> {
         loop {
-            self.position += plain_prefix_len(self.rest());
             match self.peek() {
                 Some(b'"') => {
                     let raw = self.text_since(start);
                     self.position += 1;
-                    return Ok(JsonStr { raw, escaped });
+                    return Ok(JsonStr { raw, escaped: true });
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.escape()?;
-                }
+                Some(b'\\') => self.escape()?,
                 Some(_) => return self.error("a control character in a string has to be escaped"),
                 None => return self.error("the text ends within a string"),
             }
+            self.position += plain_prefix_len(self.rest());
         }
     }
 
     /// Scans a number.
+    #[inline]
     pub fn number(&mut self) -> Result<&'a str, JsonError> {
         let start = self.position;
         self.take(b'-');
@@ -286,6 +327,7 @@ impl<'a> Scanner<'a> {
         Ok(self.text_since(start))
     }
 
+    #[inline]
     fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.position..).unwrap_or_default()
     }
@@ -309,13 +351,13 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline]
     fn digits(&mut self) -> Result<(), JsonError> {
-        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if count == 0 {
-            return self.error("a digit was expected");
+        let start = self.position;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.position += 1;
         }
-        self.position += count;
-        Ok(())
+        if self.position == start { self.error("a digit was expected") } else { Ok(()) }
     }
 }
 
@@ -514,6 +556,34 @@ mod tests {
         assert_eq!(object(r#"{"a":1}"#), (1, false, true));
         assert_eq!(object("{\"a\":\n\"x\"}"), (1, true, false));
         assert_eq!(object("{}"), (0, true, true));
+    }
+
+    #[test]
+    fn a_right_guess_takes_a_member_and_a_wrong_one_changes_nothing() {
+        let guess = |text| {
+            let mut seen = Vec::new();
+            let result = Scanner::new(text).object_members_guessed(
+                &mut seen,
+                |seen, scanner| {
+                    let is_right = scanner.take_literal("\"a\":1");
+                    seen.extend(is_right.then(|| "guessed".to_owned()));
+                    Ok(is_right)
+                },
+                |seen, scanner, name| {
+                    seen.push(name.raw().to_owned());
+                    scanner.value().map(drop)
+                },
+            );
+            result.map(|()| seen)
+        };
+        assert_eq!(
+            guess(r#"{"b":2,"a":1 , "a":2,"c":{"a":1},"a":1}"#).unwrap(),
+            ["b", "guessed", "a", "c", "guessed"]
+        );
+        assert!(guess("{}").unwrap().is_empty());
+        for bad in [r#"{"a":1"#, r#"{"a":12}"#, r#"{"a":1,}"#, r#"{"a":1 "b":2}"#] {
+            assert!(guess(bad).is_err(), "{bad}");
+        }
     }
 
     /// Text that is JSON or nearly so.

@@ -22,6 +22,20 @@ pub struct Scanned<'a> {
     pub(super) others: Vec<Member<'a>>,
     /// The first known field that appears a second time.
     pub(super) twice: Option<&'static str>,
+    /// The known field that may come next, if they come in order.
+    next: Known,
+}
+
+/// The known fields, in the contract's order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Known {
+    #[default]
+    Timestamp,
+    Service,
+    Level,
+    Message,
+    Labels,
+    None,
 }
 
 /// What stands at `labels`.
@@ -49,11 +63,50 @@ impl<'a> Scanned<'a> {
 
     /// Forgets the record, but keeps the memory for the next one.
     fn clear(&mut self) {
-        let (mut label_members, mut others) =
-            (std::mem::take(&mut self.label_members), std::mem::take(&mut self.others));
-        label_members.clear();
-        others.clear();
-        *self = Self { label_members, others, ..Self::default() };
+        self.is_disguised = false;
+        self.timestamp = None;
+        self.service = None;
+        self.level = None;
+        self.message = None;
+        self.labels = Labels::Absent;
+        self.label_members.clear();
+        self.others.clear();
+        self.twice = None;
+        self.next = Known::Timestamp;
+    }
+
+    /// Takes a known field if it stands where programs write it that have the fields in the contract's order. Most do;
+    /// a name is then compared rather than scanned and looked up.
+    #[inline]
+    fn take_expected(&mut self, scanner: &mut Scanner<'a>) -> Result<bool, JsonError> {
+        if self.next <= Known::Timestamp && scanner.take_literal("\"timestamp\":") {
+            self.next = Known::Service;
+            scanner.skip_white_space();
+            let value = match scanner.peek() {
+                Some(b'0'..=b'9') => Value::Number(scanner.number()?),
+                _ => scanner.value()?,
+            };
+            set(&mut self.timestamp, value, "timestamp", &mut self.twice);
+        } else if self.next <= Known::Service && scanner.take_literal("\"service\":") {
+            self.next = Known::Level;
+            let value = likely_string(scanner)?;
+            set(&mut self.service, value, "service", &mut self.twice);
+        } else if self.next <= Known::Level && scanner.take_literal("\"level\":") {
+            self.next = Known::Message;
+            let value = likely_string(scanner)?;
+            set(&mut self.level, value, "level", &mut self.twice);
+        } else if self.next <= Known::Message && scanner.take_literal("\"message\":") {
+            self.next = Known::Labels;
+            let value = likely_string(scanner)?;
+            set(&mut self.message, value, "message", &mut self.twice);
+        } else if self.next <= Known::Labels && scanner.take_literal("\"labels\":") {
+            self.next = Known::None;
+            scanner.skip_white_space();
+            self.note_labels(scanner)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn note_member(&mut self, scanner: &mut Scanner<'a>, name: JsonStr<'a>) -> Result<(), JsonError> {
@@ -86,9 +139,7 @@ impl<'a> Scanned<'a> {
             }
         };
         let value = scanner.value()?;
-        if slot.replace(value).is_some() {
-            self.twice.get_or_insert(field);
-        }
+        set(slot, value, field, &mut self.twice);
         Ok(())
     }
 
@@ -103,11 +154,32 @@ impl<'a> Scanned<'a> {
         self.labels = Labels::Object;
         let members = &mut self.label_members;
         scanner.object_members(|scanner, name| {
-            let value = scanner.value()?;
+            let value = likely_string(scanner)?;
             members.push(Member { name, value });
             Ok(())
         })
     }
+}
+
+/// Fills a known field's slot.
+#[inline]
+fn set<'a>(
+    slot: &mut Option<Value<'a>>,
+    value: Value<'a>,
+    field: &'static str,
+    twice: &mut Option<&'static str>,
+) {
+    if slot.is_some() {
+        twice.get_or_insert(field);
+    }
+    *slot = Some(value);
+}
+
+/// Scans a value that is a string as a rule.
+#[inline(always)]
+fn likely_string<'a>(scanner: &mut Scanner<'a>) -> Result<Value<'a>, JsonError> {
+    scanner.skip_white_space();
+    if scanner.peek() == Some(b'"') { Ok(Value::String(scanner.string()?)) } else { scanner.value() }
 }
 
 /// Scans the value at the scanner's place into `record`; `false` if it is JSON but no object.
@@ -123,7 +195,7 @@ pub fn scan<'a>(scanner: &mut Scanner<'a>, record: &mut Scanned<'a>) -> Result<b
     }
     let start = scanner.position();
     let white_space = scanner.white_space();
-    scanner.object_members(|scanner, name| record.note_member(scanner, name))?;
+    scanner.object_members_guessed(record, Scanned::take_expected, Scanned::note_member)?;
     record.text = scanner.text_since(start);
     record.is_compact = scanner.white_space() == white_space;
     Ok(true)
