@@ -15,6 +15,7 @@ mod bad_input;
 mod configuration;
 mod crashes;
 mod delivery;
+mod delivery_limits;
 mod delivery_wal;
 mod enrichment;
 mod idempotency;
