@@ -22,7 +22,7 @@ const STORAGE_MEMORY_MAX: u64 = 100 << 20;
 async fn idle(address: SocketAddr) -> Vec<TcpStream> {
     let open = |number: usize| async move {
         let mut connection = TcpStream::connect(address).await.unwrap();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             connection.write_all(b"POST /v1/logs HTTP/1.1\r\nhost: ").await.unwrap();
         }
         connection
