@@ -13,8 +13,9 @@ export const ROW_CHARACTERS_MAX = 2000;
  * backtracks, which takes the length to the power of one more than these.
  */
 const REGEX_CHARACTERS_MAX = [100_000, 2000, 300];
-/** A pattern that once took longer than this is not run again. */
-const REGEX_MS_MAX = 10;
+/** A regex that took longer than this is not run again after a few times: once may be the machine's fault. */
+const REGEX_MS_MAX = 50;
+const SLOW_RUNS_MAX = 3;
 const HITS_MAX = 200;
 
 // Marks that reorder or hide text, which a hostile record could use to look like another: shown by name.
@@ -50,12 +51,12 @@ function patternOf({ kind, value }) {
   if (kind === 'regex') return regexPattern(value);
   const escaped = value.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
   const whole = kind === 'word' ? `(?<![\\p{L}\\p{N}_])${escaped}(?![\\p{L}\\p{N}_])` : escaped;
-  return { regex: new RegExp(whole, kind === 'icontains' ? 'giu' : 'gu'), charactersMax: REGEX_CHARACTERS_MAX[0], slow: false };
+  return { regex: new RegExp(whole, kind === 'icontains' ? 'giu' : 'gu'), charactersMax: REGEX_CHARACTERS_MAX[0], slowRuns: -Infinity };
 }
 
 function regexPattern(source) {
   const regex = safeRegex(source);
-  return regex && { regex, charactersMax: REGEX_CHARACTERS_MAX[repetitions(bareOf(source))], slow: false };
+  return regex && { regex, charactersMax: REGEX_CHARACTERS_MAX[repetitions(bareOf(source))], slowRuns: 0 };
 }
 
 /** A pattern without what its characters mean literally. */
@@ -91,7 +92,7 @@ export function safeRegex(source) {
 
 function hitsOf(text, pattern) {
   const hits = [];
-  if (pattern.slow) return hits;
+  if (pattern.slowRuns >= SLOW_RUNS_MAX) return hits;
   const { regex, charactersMax } = pattern;
   const scope = text.slice(0, charactersMax);
   const started = performance.now();
@@ -100,7 +101,7 @@ function hitsOf(text, pattern) {
     if (found[0] === '') regex.lastIndex += 1;
     else hits.push([found.index, found.index + found[0].length]);
   }
-  pattern.slow = performance.now() - started > REGEX_MS_MAX;
+  if (performance.now() - started > REGEX_MS_MAX) pattern.slowRuns += 1;
   return hits;
 }
 
