@@ -39,5 +39,5 @@ pub mod wal;
 
 #[cfg(test)]
 mod fake;
-#[cfg(target_family = "wasm")]
+#[cfg(all(target_family = "wasm", feature = "component"))]
 mod glue;

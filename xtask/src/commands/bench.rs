@@ -1,12 +1,14 @@
 //! `cargo xtask bench`.
 
-use crate::bench::{ingest, storage};
+use crate::bench::{component, ingest, storage};
 
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Benchmark {
     /// The whole path: load generator, ingest-host with the component, two storage nodes, with fsync
     Ingest(ingest::IngestArguments),
+    /// The component's record path: in wasm against native, and against other JSON parsers
+    Component(component::ComponentArguments),
     /// One storage node: appends against a bare loop, group commit, recovery; then the log engine's own benchmarks
     Storage(storage::StorageArguments),
 }
@@ -18,6 +20,7 @@ pub(crate) enum Benchmark {
 pub(crate) fn run(benchmark: &Benchmark) -> anyhow::Result<()> {
     match benchmark {
         Benchmark::Ingest(arguments) => ingest::run(arguments),
+        Benchmark::Component(arguments) => component::run(arguments),
         Benchmark::Storage(arguments) => storage::run(arguments),
     }
 }
