@@ -140,21 +140,20 @@ pub const ERROR_NOTE_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of an error's text that are kept.
 pub const ERROR_BYTES_MAX: usize = 512;
 
-/// A replay after a response: entries, bytes, time. Small, for it runs beside live requests.
-pub const REPLAY_AFTER_RESPONSE: (usize, u64, Duration) = (256, 32 << 20, Duration::from_secs(2));
+/// A replay after a response: entries and bytes of each partition, time, partitions at once. Small, for it runs beside
+/// live requests.
+pub const REPLAY_AFTER_RESPONSE: (usize, u64, Duration, usize) = (256, 32 << 20, Duration::from_secs(2), 2);
 
 /// A replay on demand: as much as fits into the time.
-pub const REPLAY_ON_DEMAND: (usize, u64, Duration) = (usize::MAX, u64::MAX, Duration::from_secs(8));
+pub const REPLAY_ON_DEMAND: (usize, u64, Duration, usize) = (usize::MAX, u64::MAX, Duration::from_secs(8), 4);
 
 /// What goes on after the answer to a replay on demand that left something: a node that is back is told of everything
 /// though nobody asks again. Below the minute that an instance has after its last response.
-pub const REPLAY_AFTER_DEMAND: (usize, u64, Duration) = (usize::MAX, u64::MAX, Duration::from_secs(30));
+pub const REPLAY_AFTER_DEMAND: (usize, u64, Duration, usize) =
+    (usize::MAX, u64::MAX, Duration::from_secs(30), 4);
 
 /// The pause between the rounds of such a replay.
 pub const REPLAY_PAUSE: Duration = Duration::from_millis(500);
-
-/// Partitions that are replayed at once: a small share of a request's own forwards.
-pub const REPLAYS_AT_ONCE: usize = 4;
 
 /// Labels of one record that want the same name: the first keeps it, the others get `_2`, `_3`, `_4`. Each one costs
 /// a search through all names.

@@ -40,8 +40,15 @@ pub async fn settle_all<R: Runtime>(context: &Context<'_, R>, deliveries: &[Deli
         .buffered(limits::FORWARDS_AT_ONCE)
         .collect()
         .await;
-    let has_entries = wal.is_some_and(|(listing, _)| !listing.is_empty());
-    Settled { is_replay_due: has_entries, outcomes }
+    let is_replay_due = wal.is_some_and(|(listing, _)| is_replay_due(context, &listing));
+    Settled { outcomes, is_replay_due }
+}
+
+/// Whether something waits for a node that is worth an attempt.
+fn is_replay_due<R: Runtime>(context: &Context<'_, R>, listing: &Listing) -> bool {
+    let (circuits, now) = (&context.instance.circuits, context.storage.elapsed());
+    let mut nodes = listing.partitions().filter_map(|(partition, _)| context.config.node_of(partition));
+    nodes.any(|node| circuits.would_admit(node, now))
 }
 
 async fn settle<R: Runtime>(

@@ -49,6 +49,17 @@ impl Circuits {
         }
     }
 
+    /// Whether [`Self::admits`] would say so, without taking the attempt.
+    pub(crate) fn would_admit(&self, node: &StorageNode, now: Duration) -> bool {
+        let failing = self.lock();
+        let circuit = failing.iter().find(|(known, _)| known == node);
+        circuit.is_none_or(|(_, circuit)| match *circuit {
+            Circuit::Closed { .. } => true,
+            Circuit::Open { until, .. } => now >= until,
+            Circuit::Probing { since, .. } => now >= since + limits::PROBE_TIME_MAX,
+        })
+    }
+
     /// Whether attempts are made as usual.
     pub(crate) fn is_closed(&self, node: &StorageNode) -> bool {
         let failing = self.lock();
@@ -119,7 +130,8 @@ mod tests {
     fn after_consecutive_failures_a_node_is_left_alone_for_a_while_and_others_are_not() {
         let circuits = open_circuits();
         assert!(!circuits.admits(&node(1), FIRST - Duration::from_nanos(1)));
-        assert!(!circuits.is_closed(&node(1)));
+        assert!(!circuits.is_closed(&node(1)) && !circuits.would_admit(&node(1), Duration::ZERO));
+        assert!(circuits.would_admit(&node(1), FIRST) && circuits.would_admit(&node(2), Duration::ZERO));
         assert!(circuits.admits(&node(2), Duration::ZERO) && circuits.is_closed(&node(2)));
     }
 

@@ -24,11 +24,13 @@ pub struct ReplayBudget {
     pub bytes: u64,
     /// How long it may begin further entries.
     pub time: Duration,
+    /// Partitions at once: each has one forward in flight.
+    pub partitions: usize,
 }
 
-impl From<(usize, u64, Duration)> for ReplayBudget {
-    fn from((entries, bytes, time): (usize, u64, Duration)) -> Self {
-        Self { entries, bytes, time }
+impl From<(usize, u64, Duration, usize)> for ReplayBudget {
+    fn from((entries, bytes, time, partitions): (usize, u64, Duration, usize)) -> Self {
+        Self { entries, bytes, time, partitions }
     }
 }
 
@@ -83,6 +85,7 @@ pub async fn replay<R: Runtime>(
     budget: ReplayBudget,
 ) -> Result<Option<Replayed>, KeyValueError> {
     let Some(listing) = list(context).await? else { return Ok(None) };
+    let partitions_at_once = budget.partitions;
     let budget = DrainBudget {
         entries: budget.entries,
         bytes: budget.bytes,
@@ -91,7 +94,7 @@ pub async fn replay<R: Runtime>(
     let dropped = drop_torn(context, &listing).await;
     let replayed = stream::iter(listing.partitions())
         .map(|(partition, entries)| replay_partition(context, partition, entries, budget))
-        .buffer_unordered(limits::REPLAYS_AT_ONCE)
+        .buffer_unordered(partitions_at_once)
         .fold(Replayed { dropped, ..Replayed::default() }, |sum, drained| async { sum.with(drained) })
         .await;
     Ok(Some(replayed))
