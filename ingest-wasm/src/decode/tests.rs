@@ -147,6 +147,16 @@ fn a_stream_that_does_not_announce_its_size_is_stopped_too() {
 }
 
 #[test]
+fn a_frame_of_another_size_than_it_announces_is_damaged() {
+    let mut body = ::zstd::bulk::compress(b"0123456789", 1).unwrap();
+    // Behind the magic number and the descriptor of a frame that is one segment: its size, in one byte.
+    assert_eq!(body[4..6], [0x20, 10]);
+    assert_eq!(decoded(ContentEncoding::Zstd, &body, 100).unwrap(), b"0123456789");
+    body[5] = 11;
+    assert!(matches!(decoded(ContentEncoding::Zstd, &body, 100), Err(DecodeError::Damaged { .. })));
+}
+
+#[test]
 fn a_window_larger_than_any_body_is_refused() {
     let mut encoder = ::zstd::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(27).unwrap();
