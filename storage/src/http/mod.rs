@@ -19,6 +19,7 @@ mod read;
 mod search;
 mod server;
 mod services;
+mod viewer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/labels/{name}/values", get(labels::values).fallback(get_only))
         .route("/v1/context", get(context::context).fallback(get_only))
         .route("/v1/cluster", get(cluster::cluster).fallback(get_only))
+        .route("/", get(viewer::page).fallback(get_only))
+        .route("/viewer/{*path}", get(viewer::asset).fallback(get_only))
         .route("/metrics", get(metrics::metrics).fallback(get_only))
         .route("/healthz", get(health::live).fallback(get_only))
         .route("/readyz", get(health::ready).fallback(get_only))
