@@ -28,8 +28,6 @@ pub(crate) struct Block {
     /// The first is that of records whose service or level is not listed; it may have none.
     pub(crate) groups: Box<[Group]>,
     pub(super) columns: Bytes,
-    /// Not there when it was not asked for.
-    pub(super) filter: Option<BlockFilter>,
 }
 
 /// What is known of a segment, or of its beginning.
@@ -38,6 +36,8 @@ pub(crate) struct SegmentIndex {
     pub(crate) names: Arc<Names>,
     /// In the order of their offsets. Records between them could not be read.
     pub(crate) blocks: Arc<[Arc<Block>]>,
+    /// A filter for each block, if they were asked for.
+    pub(crate) filters: Option<Arc<[BlockFilter]>>,
 }
 
 /// The records of one service and level in one block.
@@ -75,11 +75,6 @@ impl Block {
         self.groups.get(UNLISTED).is_some_and(|group| group.records > 0)
     }
 
-    /// The filter of its messages' words.
-    pub(crate) fn filter(&self) -> Option<&BlockFilter> {
-        self.filter.as_ref()
-    }
-
     /// Decodes when each record is from and which group it belongs to; `None` when the columns are not as they should
     /// be.
     pub(crate) fn read_columns(&self, columns: &mut Columns) -> Option<()> {
@@ -112,15 +107,17 @@ impl Block {
 
     /// Bytes of memory that it takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        let filter = self.filter.as_ref().map_or(0, |filter| filter.bytes().len());
-        size_of::<Self>() + size_of_val(&*self.groups) + self.columns.len() + filter
+        size_of::<Self>() + size_of_val(&*self.groups) + self.columns.len()
     }
 }
 
 impl SegmentIndex {
     /// Bytes of memory that it takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.names.memory_bytes() + self.blocks.iter().map(|block| block.memory_bytes()).sum::<usize>()
+        let filters = self.filters.iter().flat_map(|filters| filters.iter());
+        self.names.memory_bytes()
+            + self.blocks.iter().map(|block| block.memory_bytes()).sum::<usize>()
+            + filters.map(|filter| size_of::<BlockFilter>() + filter.bytes().len()).sum::<usize>()
     }
 }
 

@@ -9,17 +9,17 @@ use model::Offset;
 
 use super::block::{Block, Columns, Group, UNLISTED};
 use super::fields::{FieldReader, Fields, Text};
-use super::filter::FilterBuilder;
+use super::filter::{BlockFilter, FilterBuilder};
 use super::names::Names;
 use super::token;
 use crate::log::StoredBatch;
 
-/// Bytes of lines at which a block is closed. Smaller blocks tell more exactly where something is, larger ones share
+/// Bytes of lines at which a block is closed, or a quarter less at the end of a batch. Smaller blocks tell more exactly where something is, larger ones share
 /// more words; at a quarter of a MiB a part of a random id is told to be in one block of 300.
 pub(crate) const BLOCK_BYTES: usize = 256 << 10;
 
 /// Services with their levels that one block lists: what its columns can tell apart.
-const GROUPS_MAX: usize = 256;
+pub(crate) const GROUPS_MAX: usize = 256;
 
 /// Builds the blocks of one segment.
 #[derive(Debug)]
@@ -34,6 +34,13 @@ pub(super) struct BlockBuilder {
     filter: FilterBuilder,
     reader: FieldReader,
     folded: Vec<u8>,
+}
+
+/// A block and its filter.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) block: Block,
+    pub(super) filter: BlockFilter,
 }
 
 /// A line that is no record: nothing can be said of a block that has it.
@@ -57,13 +64,13 @@ impl BlockBuilder {
         }
     }
 
-    /// Adds the records of a batch from `from` on; blocks that became full are appended to `blocks`.
+    /// Adds the records of a batch from `from` on; blocks that became full are appended to `built`.
     pub(super) fn add(
         &mut self,
         batch: &StoredBatch,
         from: Offset,
         names: &mut Names,
-        blocks: &mut Vec<Block>,
+        built: &mut Vec<Built>,
     ) -> Result<(), NotARecord> {
         let (mut at, mut offset) = (0, batch.base_offset);
         let bytes = &batch.bytes[..];
@@ -75,33 +82,37 @@ impl BlockBuilder {
                     added = Err(NotARecord);
                     break;
                 };
-                self.begin_at(offset, batch.position + at as u64, blocks);
+                self.begin_at(offset, batch.position + at as u64, built);
                 self.add_line(bytes, at, &fields, end, names);
-                if self.length >= self.block_bytes as u64 {
-                    blocks.extend(self.finish());
+                if self.length >= (self.block_bytes + self.block_bytes / 4) as u64 {
+                    built.extend(self.finish());
                 }
             }
             at = end + 1;
             offset = offset.plus(1);
         }
         self.reader = reader;
+        // Better a little early than in the midst of the next batch, which is read as a whole.
+        if self.length >= (self.block_bytes - self.block_bytes / 4) as u64 {
+            built.extend(self.finish());
+        }
         added
     }
 
     /// The block of what was added since the last, if anything was; the next begins after it.
-    pub(super) fn finish(&mut self) -> Option<Block> {
-        let block = self.block_so_far()?;
+    pub(super) fn finish(&mut self) -> Option<Built> {
+        let built = self.block_so_far()?;
         self.columns.clear();
         self.groups.clear();
         self.groups.push(Group::default());
         self.group_finder.clear();
         self.filter.clear();
         self.length = 0;
-        Some(block)
+        Some(built)
     }
 
     /// What [`Self::finish`] would return now; it can still grow.
-    pub(super) fn block_so_far(&mut self) -> Option<Block> {
+    pub(super) fn block_so_far(&mut self) -> Option<Built> {
         let records = self.columns.timestamps_ms.len() as u64;
         let timestamps_ms = &self.columns.timestamps_ms;
         let (min, max) = (timestamps_ms.iter().min().copied()?, timestamps_ms.iter().max().copied()?);
@@ -109,7 +120,7 @@ impl BlockBuilder {
         self.columns.positions.push(self.length);
         let columns = self.columns.encode(min);
         self.columns.positions.pop();
-        Some(Block {
+        let block = Block {
             base_offset: self.base_offset,
             end_offset: self.base_offset.plus(records),
             position: self.position,
@@ -119,15 +130,15 @@ impl BlockBuilder {
             is_in_time_order,
             groups: self.groups.as_slice().into(),
             columns,
-            filter: Some(self.filter.filter(self.length as usize)),
-        })
+        };
+        Some(Built { block, filter: self.filter.filter(self.length as usize) })
     }
 
     /// Closes the block if what comes next does not follow what it has.
-    fn begin_at(&mut self, offset: Offset, position: u64, blocks: &mut Vec<Block>) {
+    fn begin_at(&mut self, offset: Offset, position: u64, built: &mut Vec<Built>) {
         let end = self.base_offset.plus(self.columns.timestamps_ms.len() as u64);
         if end != offset || self.position + self.length != position {
-            blocks.extend(self.finish());
+            built.extend(self.finish());
         }
         if self.columns.timestamps_ms.is_empty() {
             self.base_offset = offset;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use model::Offset;
 
 use super::block::{Block, SegmentIndex};
-use super::builder::{BLOCK_BYTES, BlockBuilder};
+use super::builder::{BLOCK_BYTES, BlockBuilder, Built};
+use super::filter::BlockFilter;
 use super::names::Names;
 use super::partition_index::PartitionIndex;
 use super::sidecar;
@@ -61,6 +62,7 @@ struct Work {
     builder: BlockBuilder,
     names: Arc<Names>,
     blocks: Vec<Arc<Block>>,
+    filters: Vec<BlockFilter>,
 }
 
 impl Indexer {
@@ -253,6 +255,7 @@ impl Work {
             builder: BlockBuilder::new(block_bytes),
             names: Arc::default(),
             blocks: Vec::new(),
+            filters: Vec::new(),
         }
     }
 
@@ -278,14 +281,14 @@ impl Work {
     }
 
     fn index_some(&mut self, index: &PartitionIndex, end: Offset) -> Result<(), Failure> {
-        let mut blocks = Vec::new();
+        let mut built = Vec::new();
         let mut bytes = 0;
         let names = Arc::make_mut(&mut self.names);
         for batch in index.reader.batches_between(self.next, end) {
             match batch {
                 Ok(batch) => {
                     self.builder
-                        .add(&batch, self.next, names, &mut blocks)
+                        .add(&batch, self.next, names, &mut built)
                         .map_err(|_| Failure::NotARecord)?;
                     self.next = batch.end_offset();
                     bytes += batch.bytes.len() as u64;
@@ -302,24 +305,39 @@ impl Work {
             // Retention may have taken what did not come.
             self.next = self.next.max(end);
         }
-        self.blocks.extend(blocks.into_iter().map(Arc::new));
+        built.into_iter().for_each(|built| self.keep(built));
         Ok(())
     }
 
     /// Shows what is indexed; the last block may be one that still grows.
     fn publish(&mut self, index: &PartitionIndex, is_done: bool) {
-        let last = if is_done { self.builder.finish() } else { self.builder.block_so_far() };
-        let last = last.map(Arc::new);
-        let blocks = self.blocks.iter().chain(&last).cloned().collect();
-        if is_done {
-            self.blocks.extend(last);
+        if is_done && let Some(last) = self.builder.finish() {
+            self.keep(last);
         }
-        index.put_live(self.segment, SegmentIndex { names: Arc::clone(&self.names), blocks });
+        let mut shown = self.whole();
+        if let Some(Built { block, filter }) = self.builder.block_so_far() {
+            shown.blocks = shown.blocks.iter().cloned().chain([Arc::new(block)]).collect();
+            shown.filters = Some(self.filters.iter().cloned().chain([filter]).collect());
+        }
+        index.put_live(self.segment, shown);
+    }
+
+    fn keep(&mut self, built: Built) {
+        self.blocks.push(Arc::new(built.block));
+        self.filters.push(built.filter);
+    }
+
+    /// What is closed.
+    fn whole(&self) -> SegmentIndex {
+        SegmentIndex {
+            names: Arc::clone(&self.names),
+            blocks: self.blocks.as_slice().into(),
+            filters: Some(self.filters.as_slice().into()),
+        }
     }
 
     fn write(&mut self, index: &PartitionIndex, segment: &SegmentExtent) -> Result<(), Failure> {
-        let whole = SegmentIndex { names: Arc::clone(&self.names), blocks: self.blocks.as_slice().into() };
-        let encoded = sidecar::encode(segment, &whole);
+        let encoded = sidecar::encode(segment, &self.whole());
         // The columns last: their checksum stands in the filter's header, and a start looks for both.
         let written = index
             .sidecars

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use model::Offset;
 
 use super::block::{Block, Group, SegmentIndex};
+use super::builder::GROUPS_MAX;
 use super::filter::BlockFilter;
 use super::names::Names;
 use super::varint;
@@ -55,7 +56,7 @@ pub(super) struct Encoded {
     pub(super) filter: Vec<u8>,
 }
 
-/// Encodes the index of `segment`, whose blocks all have their filters.
+/// Encodes the index of `segment`, filters and all.
 pub(super) fn encode(segment: &SegmentExtent, index: &SegmentIndex) -> Encoded {
     let mut body = Vec::new();
     index.names.write(&mut body);
@@ -68,7 +69,7 @@ pub(super) fn encode(segment: &SegmentExtent, index: &SegmentIndex) -> Encoded {
     let columns_crc = crc32fast::hash(&body);
     let columns = whole_file(COLUMNS_MAGIC, segment, index.blocks.len(), columns_crc, &body);
     body.clear();
-    let filters = || index.blocks.iter().map(|block| block.filter.as_ref().map_or(&[][..], |f| f.bytes()));
+    let filters = || index.filters.iter().flat_map(|filters| filters.iter()).map(BlockFilter::bytes);
     for filter in filters() {
         varint::write(&mut body, filter.len() as u64);
     }
@@ -108,7 +109,7 @@ pub(super) fn decode_columns(file: &Bytes, segment: &SegmentExtent) -> Option<St
         whole.push(Arc::new(block));
     }
     (at == body.len()).then_some(StoredColumns {
-        index: SegmentIndex { names, blocks: whole.into() },
+        index: SegmentIndex { names, blocks: whole.into(), filters: None },
         body_crc: header.body_crc,
     })
 }
@@ -131,14 +132,13 @@ pub(super) fn decode_filter(
         .map(|_| varint::read(&mut rest).and_then(|length| usize::try_from(length).ok()))
         .collect::<Option<_>>()?;
     let mut at = body.len() - rest.len();
-    let mut blocks = Vec::with_capacity(lengths.len());
-    for (block, length) in columns.index.blocks.iter().zip(lengths) {
+    let mut filters = Vec::with_capacity(lengths.len());
+    for length in lengths {
         let end = at.checked_add(length).filter(|end| *end <= body.len())?;
-        let filter = BlockFilter::from_bytes(body.slice(at..end))?;
+        filters.push(BlockFilter::from_bytes(body.slice(at..end))?);
         at = end;
-        blocks.push(Arc::new(Block { filter: Some(filter), ..Block::clone(block) }));
     }
-    Some(SegmentIndex { names: Arc::clone(&columns.index.names), blocks: blocks.into() })
+    (at == body.len()).then(|| SegmentIndex { filters: Some(filters.into()), ..columns.index.clone() })
 }
 
 fn whole_file(
@@ -263,6 +263,7 @@ fn read_block(bytes: &mut &[u8], offset: Offset, position: u64) -> Option<(Block
         || begins_at < position
         || begins_at.checked_add(length).is_none()
         || flags > IN_TIME_ORDER
+        || group_count > GROUPS_MAX as u64
     {
         return None;
     }
@@ -287,7 +288,6 @@ fn read_block(bytes: &mut &[u8], offset: Offset, position: u64) -> Option<(Block
         is_in_time_order: flags & IN_TIME_ORDER != 0,
         groups: groups.into(),
         columns: Bytes::new(),
-        filter: None,
     };
     Some((block, columns_length))
 }

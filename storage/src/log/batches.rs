@@ -38,6 +38,8 @@ pub struct Batches {
     cursor: Option<Cursor>,
     window: VecDeque<Result<StoredBatch, LogError>>,
     window_bytes: usize,
+    /// Headers that are fetched next.
+    header_run: u32,
     cache: FrameCache,
 }
 
@@ -64,6 +66,7 @@ impl Batches {
             cursor: None,
             window: VecDeque::new(),
             window_bytes: limits::READ_WINDOW_BYTES_FIRST,
+            header_run: limits::HEADER_RUN,
             cache: FrameCache::default(),
         }
     }
@@ -80,6 +83,7 @@ impl Batches {
     #[must_use]
     pub(super) fn in_large_windows(mut self) -> Self {
         self.window_bytes = limits::READ_WINDOW_BYTES_MAX;
+        self.header_run = limits::HEADER_RUN_SHORT;
         self
     }
 
@@ -140,7 +144,7 @@ impl Batches {
 
     /// Reads the next window of a segment, and leaves the segment when it has no more.
     fn fill(&mut self, mut cursor: Cursor) -> Result<(), LogError> {
-        let run = cursor.headers(self.direction, self.window_bytes)?;
+        let run = cursor.headers(self.direction, self.header_run)?;
         if run.is_empty() {
             self.leave(&cursor);
             return Ok(());
@@ -169,6 +173,7 @@ impl Batches {
         }
         self.read(&cursor.segment, &mut wanted);
         self.window_bytes = (self.window_bytes * 2).min(limits::READ_WINDOW_BYTES_MAX);
+        self.header_run = (self.header_run * 2).min(limits::HEADER_RUN_MAX);
         self.cursor = Some(cursor);
         Ok(())
     }
@@ -263,8 +268,7 @@ impl Batches {
 
 impl Cursor {
     /// The next headers, in the order of `direction`: more of them when more bytes are to be read at a time.
-    fn headers(&self, direction: Direction, window_bytes: usize) -> Result<Vec<HeaderSlot>, LogError> {
-        let run = limits::HEADER_RUN * (window_bytes / limits::READ_WINDOW_BYTES_FIRST).max(1) as u32;
+    fn headers(&self, direction: Direction, run: u32) -> Result<Vec<HeaderSlot>, LogError> {
         let count = run.min(self.end.saturating_sub(self.first));
         match direction {
             Direction::Forward => self.segment.headers(self.first, count),

@@ -7,6 +7,12 @@ pub(super) const SEGMENT_BATCHES_MAX: u32 = 131_072;
 /// Headers that a reader fetches at a time: 8 KiB, two pages.
 pub(super) const HEADER_RUN: u32 = 64;
 
+/// Headers that a reader of a short range fetches at first: those of a quarter MiB of usual batches.
+pub(super) const HEADER_RUN_SHORT: u32 = 8;
+
+/// Headers that a reader fetches at a time at most, as it goes on: 128 KiB.
+pub(super) const HEADER_RUN_MAX: u32 = 1024;
+
 /// Headers that a scan of a whole index fetches at a time: 512 KiB.
 pub(super) const HEADER_RUN_SCAN: u32 = 4096;
 

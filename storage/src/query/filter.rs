@@ -62,7 +62,7 @@ pub(super) enum LineContent {
     /// A text that is no part of a longer word.
     Word(Word),
     /// A match.
-    Match(Pattern, Option<Needle>),
+    Match(Pattern, Vec<Needle>),
 }
 
 /// A text that is no part of a longer word.
@@ -170,16 +170,16 @@ impl Filter {
         probe
     }
 
-    /// A text that every record which passes holds, somewhere in its line: the longest there is.
-    pub(super) fn needle(&self) -> Option<&Needle> {
+    /// Texts that every record which passes holds somewhere in its line: to look for one of them is enough.
+    pub(super) fn needles(&self) -> Vec<&Needle> {
         let of_lines =
-            self.lines.iter().filter(|line| !line.is_negated).filter_map(|line| line.wanted.needle());
+            self.lines.iter().filter(|line| !line.is_negated).flat_map(|line| line.wanted.needles());
         let of_labels =
             self.labels.iter().filter(|label| !label.is_negated).filter_map(|label| match &label.wanted {
                 LabelValue::Equal(value) => Some(&**value),
                 LabelValue::Matching(_) => None,
             });
-        of_lines.chain(of_labels).filter(|needle| needle.length() > 0).max_by_key(|needle| needle.length())
+        of_lines.chain(of_labels).filter(|needle| needle.length() > 0).collect()
     }
 }
 
@@ -226,8 +226,8 @@ impl LineContent {
 
     /// A match of a pattern.
     pub(super) fn matching(pattern: Pattern) -> Self {
-        let needle = pattern.literal.as_deref().map(Needle::new);
-        Self::Match(pattern, needle)
+        let needles = pattern.literals.iter().map(|literal| Needle::new(literal)).collect();
+        Self::Match(pattern, needles)
     }
 
     fn probe(&self) -> Probe {
@@ -239,12 +239,12 @@ impl LineContent {
         }
     }
 
-    fn needle(&self) -> Option<&Needle> {
+    fn needles(&self) -> &[Needle] {
         match self {
-            Self::Literal(needle) => Some(needle),
-            Self::Word(word) => Some(&word.needle),
-            Self::Folded(..) => None,
-            Self::Match(_, needle) => needle.as_ref(),
+            Self::Literal(needle) => std::slice::from_ref(needle),
+            Self::Word(word) => std::slice::from_ref(&word.needle),
+            Self::Folded(..) => &[],
+            Self::Match(_, needles) => needles,
         }
     }
 }

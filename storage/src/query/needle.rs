@@ -54,6 +54,11 @@ impl Needle {
         self.finder.find(text)
     }
 
+    /// How often the literal stands in these stored bytes, as far as `max`.
+    pub fn count(&self, bytes: &[u8], max: usize) -> usize {
+        self.finder.find_iter(bytes).take(max).count()
+    }
+
     /// Whether a message in these stored bytes could contain the literal.
     pub fn may_match(&self, bytes: &[u8]) -> bool {
         (self.verbatim && self.finder.find(bytes).is_some()) || self.may_be_escaped(bytes)

@@ -21,6 +21,9 @@ const STATES_BYTES_MAX: usize = 2 << 20;
 /// Groups within one another.
 const NESTING_MAX: u32 = 64;
 
+/// Texts of one pattern that may be looked for.
+const LITERALS_MAX: usize = 8;
+
 /// Alternatives that are asked for one by one.
 const ALTERNATIVES_MAX: usize = 32;
 
@@ -30,8 +33,8 @@ pub(super) struct Pattern {
     regex: Regex,
     /// What every match contains.
     pub(super) probe: Probe,
-    /// The longest text that every match contains just so.
-    pub(super) literal: Option<String>,
+    /// Texts that every match contains just so.
+    pub(super) literals: Vec<String>,
 }
 
 impl Pattern {
@@ -50,7 +53,7 @@ impl Pattern {
         let mut required = Required::default();
         required.add(&hir, 0);
         required.end_run(Edge::Open);
-        Ok(Self { regex, probe: required.probe, literal: required.longest })
+        Ok(Self { regex, probe: required.probe, literals: required.literals })
     }
 
     /// A pattern that matches whole texts.
@@ -61,7 +64,7 @@ impl Pattern {
         // By itself first: what is wrong with it is to be told in its own words.
         compile(pattern, pattern)?;
         let regex = compile(pattern, &format!(r"\A(?:{pattern})\z"))?;
-        Ok(Self { regex, probe: Probe::default(), literal: None })
+        Ok(Self { regex, probe: Probe::default(), literals: Vec::new() })
     }
 
     /// Whether `text` matches.
@@ -94,7 +97,7 @@ fn last_line(message: &str) -> String {
 /// Literals that every match contains, found from left to right.
 struct Required {
     probe: Probe,
-    longest: Option<String>,
+    literals: Vec<String>,
     /// Characters one after another that every match contains, folded.
     run: String,
     /// Whether the run is contained just so, and not in another case only.
@@ -104,7 +107,13 @@ struct Required {
 
 impl Default for Required {
     fn default() -> Self {
-        Self { probe: Probe::default(), longest: None, run: String::new(), is_exact: true, left: Edge::Open }
+        Self {
+            probe: Probe::default(),
+            literals: Vec::new(),
+            run: String::new(),
+            is_exact: true,
+            left: Edge::Open,
+        }
     }
 }
 
@@ -163,8 +172,8 @@ impl Required {
         let run = std::mem::take(&mut self.run);
         if !run.is_empty() {
             self.probe.and(Probe::of_literal(&run, self.left, right));
-            if self.is_exact && self.longest.as_ref().is_none_or(|longest| longest.len() < run.len()) {
-                self.longest = Some(run);
+            if self.is_exact && self.literals.len() < LITERALS_MAX {
+                self.literals.push(run);
             }
         }
         (self.is_exact, self.left) = (true, Edge::Open);
@@ -230,15 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn the_literal_to_look_for_is_the_longest_that_is_there_just_so() {
-        for (pattern, literal) in [
-            ("ab.cdef.g", Some("cdef")),
-            ("(?i)abc", None),
-            ("a(?i)bcd(?-i)e.fgh", Some("fgh")),
-            ("x|y", None),
-            ("Frühjahr", Some("Frühjahr")),
+    fn the_literals_to_look_for_are_those_that_are_there_just_so() {
+        for (pattern, literals) in [
+            ("ab.cdef.g", &["ab", "cdef", "g"][..]),
+            ("(?i)abc", &[]),
+            ("a(?i)bcd(?-i)e.fgh", &["fgh"]),
+            ("x|y", &[]),
+            ("Frühjahr", &["Frühjahr"]),
         ] {
-            assert_eq!(Pattern::new(pattern).unwrap().literal.as_deref(), literal, "{pattern}");
+            assert_eq!(Pattern::new(pattern).unwrap().literals, literals, "{pattern}");
         }
     }
 

@@ -23,6 +23,9 @@ use crate::log::{LogError, StoredBatch};
 /// Bytes of a batch that is kept for the next block of it.
 const HELD_BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// How often a text has to be seen to be called frequent.
+const NEEDLE_SAMPLE_MAX: usize = 256;
+
 /// When a scan has to end before it is done.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -102,7 +105,8 @@ pub(super) struct Scanner<'q> {
     direction: Direction,
     order: Order,
     watch: &'q Watch,
-    needle: Option<&'q Needle>,
+    /// Texts of which one is looked for: the rarest, once that is known.
+    needles: Vec<&'q Needle>,
     reader: FieldReader,
     columns: Columns,
     lines: Vec<LineAt>,
@@ -137,7 +141,7 @@ impl<'q> Scanner<'q> {
             direction,
             order,
             watch,
-            needle: filter.needle(),
+            needles: filter.needles(),
             reader: FieldReader::default(),
             columns: Columns::default(),
             lines: Vec::new(),
@@ -261,13 +265,14 @@ impl<'q> Scanner<'q> {
     /// Looks at the lines.
     fn scan_lines(&mut self, unit: &Unit, sink: &mut impl Sink) -> Result<(), Interrupted> {
         let mut columns = std::mem::take(&mut self.columns);
-        let has_columns = self.needle.is_none()
+        let has_columns = self.needles.is_empty()
             && unit
                 .indexed
                 .as_ref()
                 .is_some_and(|indexed| indexed.block.read_columns(&mut columns).is_some());
         let known = unit.indexed.as_ref().filter(|_| has_columns).map(|indexed| (indexed, &columns));
         let scanned = self.for_each_batch(unit, unit.from..unit.to, |scanner, batch| {
+            scanner.choose_needle(&batch.bytes);
             let mut lines = std::mem::take(&mut scanner.lines);
             scanner.find_lines(unit, batch, known, &mut lines);
             if scanner.direction == Direction::Backward {
@@ -280,6 +285,17 @@ impl<'q> Scanner<'q> {
         });
         self.columns = columns;
         scanned
+    }
+
+    /// Keeps of several texts the one that is rarest in these bytes.
+    fn choose_needle(&mut self, bytes: &[u8]) {
+        if self.needles.len() > 1 {
+            let rarest = self.needles.iter().min_by_key(|needle| {
+                // Of texts that are not there, the longest promises most.
+                (needle.count(bytes, NEEDLE_SAMPLE_MAX), std::cmp::Reverse(needle.length()))
+            });
+            self.needles = rarest.into_iter().copied().collect();
+        }
     }
 
     /// The lines of a batch that are to be looked at, in the order of their offsets.
@@ -322,7 +338,7 @@ impl<'q> Scanner<'q> {
             let (start, end) = (range.start + line.start, range.start + line.end);
             lines.push(LineAt { offset, start, end, timestamp_ms: None });
         };
-        match self.needle {
+        match self.needles.first() {
             Some(needle) => {
                 for line in needle.candidates(part) {
                     let between = part.get(counted..line.start).unwrap_or_default();

@@ -3,7 +3,7 @@
 //! Invariant: a group that is not selected has no record that passes the filter.
 
 use super::filter::Filter;
-use crate::index::{Block, Group, Names, UNLISTED};
+use crate::index::{Block, GROUPS_MAX, Group, Names, UNLISTED};
 
 /// The services and levels of one segment that a filter wants.
 #[derive(Clone, Debug)]
@@ -14,9 +14,10 @@ pub(super) struct NameSelection {
 }
 
 /// The groups of one block that a filter wants.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct GroupSelection {
-    is_selected: Box<[bool]>,
+    /// One bit for each.
+    is_selected: [u64; GROUPS_MAX / 64],
     /// Whether records have to be looked at to know whether their service and level are wanted.
     has_unlisted: bool,
     timestamp_min_ms: u64,
@@ -35,6 +36,10 @@ impl NameSelection {
         Self { services, levels }
     }
 
+    fn wants_all(&self) -> bool {
+        self.services.is_none() && self.levels.is_none()
+    }
+
     fn wants(&self, group: &Group) -> bool {
         let service = self.services.as_ref().is_none_or(|ids| ids.contains(&group.service));
         let level = || {
@@ -45,19 +50,28 @@ impl NameSelection {
         service && level()
     }
 
+    /// The times of the first and the last record of `block` that can be wanted; `None` when none can.
+    pub(super) fn times_ms(&self, block: &Block) -> Option<(u64, u64)> {
+        if self.wants_all() {
+            return Some((block.timestamp_min_ms, block.timestamp_max_ms));
+        }
+        self.of_block(block).map(|groups| groups.times_ms())
+    }
+
     /// The groups of `block`; `None` when no record can be wanted.
     pub(super) fn of_block(&self, block: &Block) -> Option<GroupSelection> {
-        let wants_all = self.services.is_none() && self.levels.is_none();
+        let wants_all = self.wants_all();
         let mut selection = GroupSelection {
-            is_selected: vec![false; block.groups.len()].into(),
+            is_selected: [0; GROUPS_MAX / 64],
             has_unlisted: block.has_unlisted() && !wants_all,
             timestamp_min_ms: u64::MAX,
             timestamp_max_ms: 0,
         };
-        let places = selection.is_selected.iter_mut().zip(&block.groups).enumerate();
-        for (place, (is_selected, group)) in places.filter(|(_, (_, group))| group.records > 0) {
-            *is_selected = wants_all || place == UNLISTED || self.wants(group);
-            if *is_selected {
+        for (place, group) in block.groups.iter().enumerate().filter(|(_, group)| group.records > 0) {
+            if (wants_all || place == UNLISTED || self.wants(group))
+                && let Some(word) = selection.is_selected.get_mut(place / 64)
+            {
+                *word |= 1 << (place % 64);
                 selection.timestamp_min_ms = selection.timestamp_min_ms.min(group.timestamp_min_ms);
                 selection.timestamp_max_ms = selection.timestamp_max_ms.max(group.timestamp_max_ms);
             }
@@ -69,7 +83,7 @@ impl NameSelection {
 impl GroupSelection {
     /// Whether the group at this place is wanted.
     pub(super) fn wants(&self, place: u64) -> bool {
-        self.is_selected.get(place as usize).copied().unwrap_or_default()
+        self.is_selected.get(place as usize / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
     }
 
     /// Whether records have to be looked at to know whether their service and level are wanted.

@@ -84,9 +84,34 @@ struct Ranked {
 #[derive(Debug)]
 enum Segment {
     /// Nothing of it was looked at.
-    Closed { place: usize, extent: SegmentExtent },
-    /// The next unit is the last.
-    Open(Vec<Unit>),
+    Closed {
+        place: usize,
+        extent: SegmentExtent,
+    },
+    Open(OpenSegment),
+}
+
+/// A segment's units that are left, the next of them last.
+#[derive(Debug)]
+struct OpenSegment {
+    place: usize,
+    index: Option<(SegmentIndex, NameSelection)>,
+    entries: Vec<Entry>,
+}
+
+/// A unit that was not looked at.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    bound: Key,
+    what: Piece,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Piece {
+    /// The block of this place in the index.
+    Block(usize),
+    /// Records of which nothing is known.
+    Unindexed(Offset, Offset),
 }
 
 impl Snapshot {
@@ -168,12 +193,11 @@ impl<'q> Units<'q> {
             }
             match ranked.segment {
                 Segment::Closed { place, extent } => self.open(place, &extent)?,
-                Segment::Open(mut units) => {
-                    let unit = units.pop();
-                    self.put_back(units);
-                    let Some(unit) = unit else { continue };
-                    if self.may_match(&unit) {
-                        return Ok(Some(unit));
+                Segment::Open(mut segment) => {
+                    let unit = self.take_next(&mut segment);
+                    self.put_back(segment);
+                    if unit.is_some() {
+                        return Ok(unit);
                     }
                     self.stats.blocks_skipped += 1;
                 }
@@ -187,35 +211,48 @@ impl<'q> Units<'q> {
         for ranked in std::mem::take(&mut self.segments) {
             match ranked.segment {
                 Segment::Closed { .. } => self.stats.segments_skipped += 1,
-                Segment::Open(units) => self.stats.blocks_skipped += units.len() as u64,
+                Segment::Open(segment) => self.stats.blocks_skipped += segment.entries.len() as u64,
             }
         }
         self.stats.skipped_bytes = self.stats.skipped_bytes.saturating_sub(self.stats.scanned_bytes);
         self.stats
     }
 
-    /// Whether the block's filter leaves room for what is looked for.
-    fn may_match(&self, unit: &Unit) -> bool {
-        let filter = unit.indexed.as_ref().and_then(|indexed| indexed.block.filter());
-        filter.is_none_or(|filter| self.probe.may_match(filter))
+    /// The next unit of a segment, if its filter leaves room for what is looked for.
+    fn take_next(&self, segment: &mut OpenSegment) -> Option<Unit> {
+        let Entry { bound, what } = segment.entries.pop()?;
+        let (place, partition) = (segment.place, bound.partition);
+        let block = match what {
+            Piece::Unindexed(from, to) => {
+                return Some(Unit { partition, place, bound, from, to, indexed: None });
+            }
+            Piece::Block(block) => block,
+        };
+        let (index, selection) = segment.index.as_ref()?;
+        let filter = index.filters.as_ref().and_then(|filters| filters.get(block));
+        if filter.is_some_and(|filter| !self.probe.may_match(filter)) {
+            return None;
+        }
+        let block = index.blocks.get(block)?;
+        let (from, to) = (block.base_offset, block.end_offset);
+        let groups = selection.of_block(block)?;
+        let indexed = Some(Indexed { block: Arc::clone(block), names: Arc::clone(&index.names), groups });
+        Some(Unit { partition, place, bound, from, to, indexed })
     }
 
     fn open(&mut self, place: usize, extent: &SegmentExtent) -> Result<(), (Partition, LogError)> {
         let Some(pinned) = self.snapshot.partitions.get(place) else { return Ok(()) };
         let index = pinned.index.of_segment(extent, !self.probe.is_empty());
-        let opened = Opened { units: self, pinned, place, extent, found: Vec::new() };
-        let found = opened.run(index).map_err(|error| (pinned.index.partition(), error))?;
-        self.put_back(found);
+        let opener = Opener { units: self, pinned, extent, entries: Vec::new() };
+        let (entries, index) = opener.run(index).map_err(|error| (pinned.index.partition(), error))?;
+        self.put_back(OpenSegment { place, index, entries });
         Ok(())
     }
 
-    fn put_back(&mut self, units: Vec<Unit>) {
-        if let Some(next) = units.last() {
-            self.segments.push(Ranked {
-                bound: next.bound,
-                direction: self.direction,
-                segment: Segment::Open(units),
-            });
+    fn put_back(&mut self, segment: OpenSegment) {
+        if let Some(next) = segment.entries.last() {
+            let (bound, direction) = (next.bound, self.direction);
+            self.segments.push(Ranked { bound, direction, segment: Segment::Open(segment) });
         }
     }
 
@@ -228,61 +265,60 @@ impl<'q> Units<'q> {
     }
 }
 
-/// Makes the units of one segment.
-struct Opened<'a, 'q> {
+/// Finds the units of one segment.
+struct Opener<'a, 'q> {
     units: &'a mut Units<'q>,
     pinned: &'a Pinned,
-    place: usize,
     extent: &'a SegmentExtent,
-    found: Vec<Unit>,
+    entries: Vec<Entry>,
 }
 
-impl Opened<'_, '_> {
-    /// The units, the next of them last.
-    fn run(mut self, index: Option<SegmentIndex>) -> Result<Vec<Unit>, LogError> {
+/// A segment's units, the next of them last, and its index with what is wanted of it.
+type Opened = (Vec<Entry>, Option<(SegmentIndex, NameSelection)>);
+
+impl Opener<'_, '_> {
+    fn run(mut self, index: Option<SegmentIndex>) -> Result<Opened, LogError> {
         let first = self.pinned.index.reader().first_offset().max(self.pinned.begin);
-        let mut next = self.extent.base_offset.max(first);
+        let begin = self.extent.base_offset.max(first);
         let end = self.extent.end_offset.min(self.pinned.end);
-        if let Some(SegmentIndex { names, blocks }) = index {
-            let selection = NameSelection::new(self.units.filter, &names);
-            let begin = next;
-            for block in blocks.iter().filter(|block| block.base_offset < end && begin < block.end_offset) {
+        let mut next = begin;
+        let index = index.map(|index| {
+            let selection = NameSelection::new(self.units.filter, &index.names);
+            (index, selection)
+        });
+        if let Some((index, selection)) = &index {
+            for (place, block) in index.blocks.iter().enumerate() {
+                if block.base_offset >= end || block.end_offset <= begin {
+                    continue;
+                }
                 self.add_unindexed(next, block.base_offset.min(end))?;
                 next = next.max(block.end_offset);
-                self.units.stats.blocks += 1;
-                self.add_block(block, &names, &selection);
+                self.add_block(place, block, selection);
             }
         }
         self.add_unindexed(next, end)?;
         let direction = self.units.direction;
-        let order = |a: &Unit, b: &Unit| match direction {
+        // Blocks mostly follow one another in time.
+        self.entries.sort_by(|a, b| match direction {
             Direction::Backward => a.bound.cmp(&b.bound),
             Direction::Forward => b.bound.cmp(&a.bound),
-        };
-        // Blocks mostly follow one another in time.
-        self.found.sort_by(order);
-        Ok(self.found)
+        });
+        Ok((self.entries, index))
     }
 
-    fn add_block(&mut self, block: &Arc<Block>, names: &Arc<Names>, selection: &NameSelection) {
-        let groups = selection.of_block(block).filter(|groups| {
-            let (min_ms, max_ms) = groups.times_ms();
-            self.units.filter.overlaps(min_ms, max_ms)
-        });
-        let Some(groups) = groups else {
-            self.units.stats.blocks_skipped += 1;
-            return;
-        };
-        let partition = self.pinned.index.partition();
-        let bound = self.units.bound(partition, groups.times_ms(), (block.base_offset, block.end_offset));
-        self.found.push(Unit {
-            partition,
-            place: self.place,
-            bound,
-            from: block.base_offset,
-            to: block.end_offset,
-            indexed: Some(Indexed { block: Arc::clone(block), names: Arc::clone(names), groups }),
-        });
+    fn add_block(&mut self, place: usize, block: &Block, selection: &NameSelection) {
+        self.units.stats.blocks += 1;
+        match selection.times_ms(block) {
+            Some(times_ms) if self.units.filter.overlaps(times_ms.0, times_ms.1) => {
+                self.add(Piece::Block(place), times_ms, (block.base_offset, block.end_offset));
+            }
+            _ => self.units.stats.blocks_skipped += 1,
+        }
+    }
+
+    fn add(&mut self, what: Piece, times_ms: (u64, u64), offsets: (Offset, Offset)) {
+        let bound = self.units.bound(self.pinned.index.partition(), times_ms, offsets);
+        self.entries.push(Entry { bound, what });
     }
 
     /// Adds the records from `from` to `to`, of which only the batches' headers are known, in pieces.
@@ -326,10 +362,7 @@ impl Opened<'_, '_> {
             self.units.stats.blocks_skipped += 1;
             return;
         }
-        let partition = self.pinned.index.partition();
-        let bound = self.units.bound(partition, times_ms, (piece.start, piece.end));
-        let (from, to) = (piece.start, piece.end);
-        self.found.push(Unit { partition, place: self.place, bound, from, to, indexed: None });
+        self.add(Piece::Unindexed(piece.start, piece.end), times_ms, (piece.start, piece.end));
     }
 }
 
