@@ -9,6 +9,7 @@ use crate::json::{self, JsonError, Scanner};
 use crate::limits;
 use crate::line::{EnrichedLine, LineError};
 use crate::problem::Problem;
+use crate::usual::{UsualLine, usual_line};
 
 /// A batch that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,11 @@ impl ValidBatch {
         let mut summary = Summary::default();
         let mut rest = text;
         while !rest.is_empty() {
+            if let Some(UsualLine { timestamp, length }) = usual_line(rest.as_bytes()) {
+                summary.note(timestamp);
+                rest = rest.get(length + 1..).unwrap_or_default();
+                continue;
+            }
             let end = memchr::memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
             let line = rest.get(..end).unwrap_or_default();
             summary.add_line(line)?;
@@ -157,10 +163,15 @@ impl Summary {
             return Err(BatchError::Line { index });
         }
         let record = EnrichedLine::parse_str(line).map_err(|error| BatchError::Record { index, error })?;
-        self.timestamp_min_ms = self.timestamp_min_ms.min(record.timestamp);
-        self.timestamp_max_ms = self.timestamp_max_ms.max(record.timestamp);
-        self.count += 1;
+        self.note(record.timestamp);
         Ok(())
+    }
+
+    /// Counts a record that was checked.
+    fn note(&mut self, timestamp_ms: u64) {
+        self.timestamp_min_ms = self.timestamp_min_ms.min(timestamp_ms);
+        self.timestamp_max_ms = self.timestamp_max_ms.max(timestamp_ms);
+        self.count += 1;
     }
 
     fn finish(self, bytes: Bytes) -> Result<ValidBatch, BatchError> {

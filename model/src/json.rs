@@ -409,7 +409,7 @@ pub fn append_string(out: &mut Vec<u8>, text: &str) {
 
 /// How many bytes come before the first quote, backslash or control character.
 #[inline]
-fn plain_prefix_len(bytes: &[u8]) -> usize {
+pub(crate) fn plain_prefix_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES * 0x80;
     let mut length = 0;

@@ -11,6 +11,7 @@ pub mod line;
 pub mod problem;
 pub mod record;
 pub mod route;
+mod usual;
 pub mod wire;
 
 pub use batch::{BatchError, ValidBatch};

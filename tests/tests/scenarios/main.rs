@@ -14,12 +14,10 @@
 mod bad_input;
 mod configuration;
 mod crashes;
-mod delivery;
-mod delivery_limits;
-mod delivery_wal;
 mod enrichment;
 mod idempotency;
 mod loadgen;
+mod log_engine;
 mod node_down;
 mod placement;
 mod reading;
