@@ -1,0 +1,218 @@
+//! The log of one storage node, as a process on a real disk: full, small, busy, and with more values than memory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use model::wire::{self, AppendAnswer};
+use model::{BatchId, EnrichedRecord, Partition, Tenant};
+use tests::client::answer;
+use tests::programs::programs;
+use tests::{Answer, Client, ClusterSpec, Node, eventually, files};
+
+/// What a node may take of the machine's memory, whatever is stored.
+const MEMORY_BYTES_MAX: u64 = 100_000_000;
+/// Records of a batch that is made here.
+const BATCH_RECORDS: usize = 200;
+
+/// Batch `number`: some 250 kB that do not compress to nothing.
+fn batch(number: usize) -> String {
+    let line = |place: usize| {
+        let mut mixed = (number * BATCH_RECORDS + place) as u64;
+        let filler: String = (0..64)
+            .map(|_| {
+                mixed = mixed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                format!("{mixed:016x}")
+            })
+            .collect();
+        format!(
+            "{{\"timestamp\":1,\"service\":\"s\",\"message\":\"{number} {filler}\",\"received_at\":1,\"ingested_node_id\":\"n\",\"client_ip\":\"i\"}}\n"
+        )
+    };
+    (0..BATCH_RECORDS).map(line).collect()
+}
+
+/// Sends a batch of NDJSON under the id of its key.
+async fn append(client: &Client, node: &Node, key: &str, body: String) -> Answer {
+    let id = BatchId::derive(&Tenant::default(), key, Partition::new(0)).to_string();
+    let request = client.post(&node.url("/v1/storage?partition=0")).header("content-type", wire::NDJSON);
+    answer(request.header(wire::BATCH_ID, id).body(body)).await.unwrap()
+}
+
+async fn append_batch(client: &Client, node: &Node, number: usize) -> Answer {
+    append(client, node, &number.to_string(), batch(number)).await
+}
+
+/// The numbers of the batches that the node holds, which has to have each whole, once, and in order.
+async fn stored_batches(client: &Client, node: &Node) -> Vec<usize> {
+    let url = node.url(&format!("/v1/read?partition=0&limit={}", u64::MAX));
+    let request = client.request("GET", &url).header("accept", wire::NDJSON);
+    let records: Vec<EnrichedRecord> = answer(request).await.unwrap().expect(200).ndjson();
+    let number =
+        |record: &EnrichedRecord| record.message.split(' ').next().unwrap().parse::<usize>().unwrap();
+    let numbers: Vec<usize> = records.iter().map(number).collect();
+    let runs: Vec<&[usize]> = numbers.chunk_by(|a, b| a == b).collect();
+    assert!(runs.iter().all(|run| run.len() == BATCH_RECORDS), "every batch is whole");
+    let numbers: Vec<usize> = runs.iter().map(|run| run[0]).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "every batch is there once, in order: {numbers:?}");
+    numbers
+}
+
+/// Runs the test that calls this once more, in a process that alone sees a tmpfs of 64 MiB; returns its directory
+/// there, and `None` here, where that process has passed.
+fn in_small_tmpfs(test: &str) -> Option<PathBuf> {
+    const DIR: &str = "EDGELOG_TEST_TMPFS";
+    if let Some(dir) = std::env::var_os(DIR) {
+        return Some(dir.into());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("unshare");
+    command.arg("--mount");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let script = "mount -t tmpfs -o size=64m tmpfs \"$1\" || exit 77; shift; exec \"$@\"";
+    command.args(["sh", "-c", script, "sh"]).arg(dir.path()).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(DIR, dir.path());
+    let status = command.status().expect("`unshare` of util-linux is needed");
+    assert!(
+        !matches!(status.code(), Some(1 | 77)),
+        "no tmpfs can be mounted here ({status}): run this as root, or where user namespaces are allowed"
+    );
+    assert!(status.success(), "{status}");
+    None
+}
+
+#[tokio::test]
+async fn a_disk_of_64_mib_fills_up_and_is_freed() {
+    let Some(dir) = in_small_tmpfs("log_engine::a_disk_of_64_mib_fills_up_and_is_freed") else { return };
+    let client = Client::new();
+    // What an operator can remove later.
+    fs::write(dir.join("ballast"), vec![1; 16 << 20]).unwrap();
+    let flags =
+        |more: &[&str]| ["--segment-bytes", "4MiB"].iter().chain(more).map(|f| (*f).to_owned()).collect();
+    let mut node = Node::new(&dir, "node", vec![0], &Vec::from_iter::<Vec<String>>(flags(&[])));
+    node.start().await;
+    let reserve = node.partition_dir(0).join("reserve");
+    eventually("the reserve is taken", Duration::from_secs(10), async || reserve.exists().then_some(()))
+        .await;
+
+    let mut acked = Vec::new();
+    let mut number = 0;
+    let full = loop {
+        let answer = append_batch(&client, &node, number).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        acked.push(number);
+        number += 1;
+    };
+    full.clone().expect(507).problem();
+    assert!(!full.header("retry-after").is_empty());
+    assert!(acked.len() > 100, "{} batches went into 48 MiB", acked.len());
+    assert_eq!(stored_batches(&client, &node).await, acked, "reads go on");
+    // What is stored is known, and what is not is not.
+    append_batch(&client, &node, acked[0]).await.expect(200);
+    append_batch(&client, &node, number).await.expect(507);
+
+    // The last byte is gone too; a node that is killed starts and reads all the same.
+    fill_up(&dir.join("filler"));
+    node.kill();
+    node.start().await;
+    assert_eq!(stored_batches(&client, &node).await, acked);
+    append_batch(&client, &node, number).await.expect(507);
+
+    // Somebody makes room: writes resume by themselves.
+    fs::remove_file(dir.join("ballast")).unwrap();
+    append_batch(&client, &node, number).await.expect(200);
+    acked.push(number);
+    assert_eq!(stored_batches(&client, &node).await, acked);
+
+    // Full again: with a retention the node makes room by itself, on a disk without any.
+    loop {
+        number += 1;
+        if append_batch(&client, &node, number).await.status != 200 {
+            break;
+        }
+        acked.push(number);
+    }
+    fill_up(&dir.join("filler-2"));
+    node.kill();
+    let mut node = Node::new(
+        &dir,
+        "node",
+        vec![0],
+        &Vec::from_iter::<Vec<String>>(flags(&["--retention-bytes", "24MiB"])),
+    );
+    node.start().await;
+    let is_taken = async || (append_batch(&client, &node, number).await.status == 200).then_some(());
+    eventually("the node makes room by itself", Duration::from_secs(20), is_taken).await;
+    acked.push(number);
+    let left = stored_batches(&client, &node).await;
+    assert!(left.len() < acked.len() && acked.ends_with(&left), "the oldest went, and nothing else");
+    assert!(node.stop().await.success());
+    assert_sound(&dir.join("node"));
+}
+
+/// Takes what room there is, to the last byte.
+fn fill_up(path: &Path) {
+    use std::io::Write as _;
+    let mut file = fs::File::create(path).unwrap();
+    for piece in [1 << 20, 4096, 1] {
+        while file.write(&vec![0; piece]).is_ok_and(|written| written > 0) {}
+    }
+}
+
+/// Asserts that `storage verify` finds every checksum right.
+fn assert_sound(data_dir: &Path) {
+    let output = Command::new(&programs().storage).arg("verify").arg(data_dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_services_and_a_million_labels_cost_no_file_and_little_memory() {
+    const BATCHES: usize = 100;
+    const BATCH_SERVICES: usize = 1000;
+    let cluster = ClusterSpec::default().nodes(1).partitions(1).ingests(0).start().await;
+    let node = &cluster.nodes[0];
+    let files_before = fs::read_dir(node.partition_dir(0)).unwrap().count();
+    for number in 0..BATCHES {
+        let line = |place: usize| {
+            let service = number * BATCH_SERVICES + place;
+            let labels: Vec<String> =
+                (0..10).map(|label| format!("\"label-{label}\":\"value-{service}-{label}\"")).collect();
+            let labels = labels.join(",");
+            format!(
+                "{{\"timestamp\":{service},\"service\":\"service-{service}\",\"message\":\"m\",\"labels\":{{{labels}}},\"received_at\":1,\"ingested_node_id\":\"n\",\"client_ip\":\"i\"}}\n"
+            )
+        };
+        let body: String = (0..BATCH_SERVICES).map(line).collect();
+        append(&cluster.client, node, &number.to_string(), body).await.expect(200);
+    }
+    let services = cluster.client.get(&node.url("/v1/read?partition=0&limit=1")).await.unwrap().expect(200);
+    assert!(services.text().contains("service-99999"), "{}", services.text());
+    let files = fs::read_dir(node.partition_dir(0)).unwrap().count();
+    assert!(files <= files_before + 8, "{files} files, {files_before} before");
+    let memory = node.process().memory_bytes_max();
+    assert!(memory < MEMORY_BYTES_MAX, "{memory} bytes of memory");
+}
+
+#[tokio::test]
+async fn every_answer_names_the_fsync_policy_and_none_loses_anything_with_the_process_alone() {
+    for (policy, durability) in
+        [("always", "leader"), ("interval", "leader; fsync=interval"), ("never", "leader; fsync=never")]
+    {
+        let spec = ClusterSpec::default().nodes(1).partitions(1).ingests(0);
+        let mut cluster = spec.node_flag("--fsync", policy).start().await;
+        for number in 0..5 {
+            let answer = append_batch(&cluster.client, &cluster.nodes[0], number).await.expect(200);
+            assert_eq!(answer.header(wire::DURABILITY), durability);
+            assert_eq!(answer.json::<AppendAnswer>().offset.get(), (number * BATCH_RECORDS) as u64);
+        }
+        cluster.nodes[0].kill();
+        cluster.nodes[0].start().await;
+        assert_eq!(stored_batches(&cluster.client, &cluster.nodes[0]).await, [0, 1, 2, 3, 4], "{policy}");
+        assert_eq!(files::lines(&cluster.nodes[0].partition_dir(0)).len(), 5 * BATCH_RECORDS);
+    }
+}
