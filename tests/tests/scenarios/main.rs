@@ -14,6 +14,9 @@
 mod bad_input;
 mod configuration;
 mod crashes;
+mod delivery;
+mod delivery_limits;
+mod delivery_wal;
 mod enrichment;
 mod idempotency;
 mod loadgen;
