@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn an_array_becomes_lines_whatever_white_space_it_has() {
-        let array = format!(" [ {} ,\n {} ] ", line(1, "\"a b\"").replace(",\"", " ,\r\n\t\""), line(2, "\"c\""));
+        let array =
+            format!(" [ {} ,\n {} ] ", line(1, "\"a b\"").replace(",\"", " ,\r\n\t\""), line(2, "\"c\""));
         let batch = ValidBatch::from_json_array(array.as_bytes()).unwrap();
         assert_eq!(batch.bytes(), format!("{}\n{}\n", line(1, "\"a b\""), line(2, "\"c\"")).as_bytes());
         assert_eq!(batch.record_count(), 2);
@@ -232,13 +233,18 @@ mod tests {
     fn one_bad_record_refuses_the_batch_and_is_named() {
         let text = format!("{}\n{}\n", line(1, "\"a\""), line(2, "7"));
         let problem = ValidBatch::from_ndjson(text.into()).unwrap_err().problem();
-        assert_eq!((problem.status, problem.index, problem.field.as_deref()), (400, Some(1), Some("message")));
+        assert_eq!(
+            (problem.status, problem.index, problem.field.as_deref()),
+            (400, Some(1), Some("message"))
+        );
     }
 
     #[test]
     fn lines_that_are_not_exactly_one_object_are_refused() {
         let good = line(1, "\"a\"");
-        for bad in [format!("{good}\n\n{good}\n"), format!(" {good}\n"), format!("{good}\r\n"), "\n".to_owned()] {
+        for bad in
+            [format!("{good}\n\n{good}\n"), format!(" {good}\n"), format!("{good}\r\n"), "\n".to_owned()]
+        {
             let error = ValidBatch::from_ndjson(bad.clone().into()).unwrap_err();
             assert!(matches!(error, BatchError::Line { .. }), "{bad:?}: {error}");
         }

@@ -39,7 +39,8 @@ impl FromStr for Partition {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let number: u16 = text.parse().map_err(|_| InvalidId("a partition is a whole number from 0 to 1023"))?;
+        let number: u16 =
+            text.parse().map_err(|_| InvalidId("a partition is a whole number from 0 to 1023"))?;
         if number < limits::PARTITIONS_MAX {
             Ok(Self(number))
         } else {

@@ -97,7 +97,9 @@ impl<'a> Fields<'a> {
             "level" => once(&mut self.level, "level", string_or_null(scanner, "level")?),
             "message" => once(&mut self.message, "message", string(scanner, "message")?),
             "labels" => once(&mut self.labels, "labels", labels(scanner)?),
-            "received_at" => once(&mut self.received_at, "received_at", milliseconds(scanner, "received_at")?),
+            "received_at" => {
+                once(&mut self.received_at, "received_at", milliseconds(scanner, "received_at")?)
+            }
             "ingested_node_id" => {
                 once(&mut self.ingested_node_id, "ingested_node_id", string(scanner, "ingested_node_id")?)
             }
@@ -161,7 +163,8 @@ pub fn whole_number(text: &str) -> Option<u64> {
     if text.is_empty() || text.len() > 19 {
         return None;
     }
-    text.bytes().try_fold(0u64, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
+    text.bytes()
+        .try_fold(0u64, |number, byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
 }
 
 fn labels<'a>(scanner: &mut Scanner<'a>) -> Result<Option<&'a str>, LineError> {
@@ -202,7 +205,10 @@ mod tests {
     fn every_needed_field_is_named_when_it_is_missing_doubled_or_of_the_wrong_kind() {
         for field in ["timestamp", "service", "message", "received_at", "ingested_node_id", "client_ip"] {
             let renamed = WHOLE.replace(&format!("\"{field}\":"), "\"other\":");
-            assert_eq!(EnrichedLine::parse_str(&renamed).unwrap_err().to_string(), format!("{field}: is missing"));
+            assert_eq!(
+                EnrichedLine::parse_str(&renamed).unwrap_err().to_string(),
+                format!("{field}: is missing")
+            );
             let doubled = WHOLE.replace("\"level\":\"INFO\"", &format!("\"{field}\":\"INFO\""));
             assert_eq!(EnrichedLine::parse_str(&doubled).unwrap_err().field(), field);
             let wrong = WHOLE.replace(&format!("\"{field}\":"), &format!("\"{field}\":[],\"other\":"));

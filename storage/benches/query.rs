@@ -42,7 +42,10 @@ fn main() -> Result<(), Failure> {
         logs.iter().flat_map(|log| log.reader().segment_extents()).map(|extent| extent.data_bytes).sum();
     println!("{} records, {} bytes in {PARTITIONS} partitions", sample.records, raw_bytes);
 
-    println!("floor, bytes read and a text looked for in them, without anything else: {:.1} CPU-ms", floor(dir.path())?);
+    println!(
+        "floor, bytes read and a text looked for in them, without anything else: {:.1} CPU-ms",
+        floor(dir.path())?
+    );
 
     let bare = Bench::new(&runtime, &logs);
     let indexed = Bench::new(&runtime, &logs);
