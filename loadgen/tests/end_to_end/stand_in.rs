@@ -226,7 +226,8 @@ impl State {
 
     /// Takes a batch that is acknowledged, and stores it well or badly.
     fn take(&mut self, fault: Option<Fault>, key: String, mut records: Vec<Record>) -> IngestAnswer {
-        let mut answer = IngestAnswer { received: records.len(), queued: 0, rejected_total: None, rejected: Vec::new() };
+        let mut answer =
+            IngestAnswer { received: records.len(), queued: 0, rejected_total: None, rejected: Vec::new() };
         if let Some(Fault::Rejected(index) | Fault::RejectedYetStored(index)) = fault {
             answer.received -= 1;
             answer.rejected.push(Rejected {
