@@ -6,7 +6,8 @@
 use axum::extract::{Path, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use rust_embed::{Embed, EmbeddedFile};
@@ -103,7 +104,16 @@ mod tests {
 
     #[test]
     fn nothing_but_the_embedded_files_is_served() {
-        for name in ["", "..", "../Cargo.toml", "/etc/passwd", "README.md", "package.json", "tests/query.test.js", "x.js"] {
+        for name in [
+            "",
+            "..",
+            "../Cargo.toml",
+            "/etc/passwd",
+            "README.md",
+            "package.json",
+            "tests/query.test.js",
+            "x.js",
+        ] {
             assert!(answered(name).is_err(), "{name:?}");
         }
     }
