@@ -25,7 +25,9 @@ pub async fn query<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> 
         // The partition was computed by the same count: it exists.
         return unavailable(format!("no node holds partition {partition}"));
     };
-    let path_and_query = format!("/v1/search?{}&partition={partition}", within_limit(&head.query, limit));
+    // The Go service answered in the order in which it had stored them, whatever their timestamps.
+    let wanted = within_limit(&head.query, limit);
+    let path_and_query = format!("/v1/search?{wanted}&order=arrival&partition={partition}");
     match fetch(context, node, &path_and_query, QUERY_ANSWER_BYTES_MAX).await {
         Fetched::Records(records) => {
             oldest_first(context, format(&head.headers, Format::JsonArray), records, limit)

@@ -45,7 +45,9 @@ mod of_a_service {
         let node = if partition.get() < 2 { "node-1" } else { "node-2" };
         assert_eq!(
             urls(&fake),
-            [format!("http://{node}:8081/v1/search?service=auth_service&limit=3&partition={partition}")]
+            [format!(
+                "http://{node}:8081/v1/search?service=auth_service&limit=3&order=arrival&partition={partition}"
+            )]
         );
         assert_eq!(fake.header("accept"), [wire::NDJSON]);
         assert_eq!(header(&answer, "partial"), None);
@@ -88,7 +90,7 @@ mod of_a_service {
         let fake = Fake::new(|_, _| Reaction::problem(400, "from is not a time"));
         let answer = Try::get("/v1/query?service=a%20b&limit=20&from=x").answer(&fake);
         assert_eq!((answer.status, problem(&answer).detail.as_str()), (400, "from is not a time"));
-        assert!(urls(&fake)[0].contains("/v1/search?service=a%20b&limit=20&from=x&partition="));
+        assert!(urls(&fake)[0].contains("/v1/search?service=a%20b&limit=20&from=x&order=arrival&partition="));
     }
 
     #[test]
@@ -97,7 +99,7 @@ mod of_a_service {
         let fake = Fake::new(move |_, _| ndjson(&many));
         let answer = Try::get("/v1/query?service=a&limit=20000").answer(&fake);
         assert_eq!(answer.status, 200);
-        assert!(urls(&fake)[0].contains("/v1/search?service=a&limit=10000&partition="));
+        assert!(urls(&fake)[0].contains("/v1/search?service=a&limit=10000&order=arrival&partition="));
         assert!(header(&answer, "partial").unwrap().starts_with("limit: "));
 
         let fake = Fake::new(|_, _| ndjson(&[line(1, "m")]));

@@ -122,11 +122,6 @@ impl Filter {
         !self.labels.is_empty() || !self.lines.is_empty()
     }
 
-    /// Whether a record passes all conditions.
-    pub(super) fn passes(&self, fields: &Fields<'_>) -> bool {
-        self.wants_time(fields.timestamp_ms) && self.passes_names(fields) && self.passes_text(fields)
-    }
-
     /// Whether its service and level are wanted.
     pub(super) fn passes_names(&self, fields: &Fields<'_>) -> bool {
         let service = || self.services.is_empty() || self.wants_service(&as_text(&fields.service.decode()));
