@@ -141,6 +141,7 @@ enum Asked {
     Histogram(HistogramQuery),
 }
 
+#[expect(clippy::panic, reason = "the bench's own questions are well formed, or it is of no use")]
 fn questions(sample: &Sample) -> Vec<Question> {
     let records = |name, target_ms, parameters: &[(&str, &str)]| Question {
         name,

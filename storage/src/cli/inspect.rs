@@ -121,8 +121,8 @@ impl fmt::Display for PartitionReport {
         }
         writeln!(
             f,
-            "  {:>20}  {:>20}  {:>8}  {:>14}  {:>14}  {:<10}  {:<24}  {}",
-            "segment", "end", "batches", "bytes", "on disk", "state", "first record", "last record"
+            "  {:>20}  {:>20}  {:>8}  {:>14}  {:>14}  {:<10}  {:<24}  last record",
+            "segment", "end", "batches", "bytes", "on disk", "state", "first record"
         )?;
         for segment in &self.segments {
             writeln!(

@@ -39,9 +39,9 @@ impl PartitionLog {
 
     fn do_what_is_due(&mut self, now_ms: u64) -> Result<MaintenanceReport, LogError> {
         self.sync_if_due(now_ms)?;
-        let mut report = MaintenanceReport::default();
-        report.rolled = none_if_full(self.roll_by_age())?.unwrap_or_default();
-        report.deleted_segments = self.retain()?;
+        let rolled = none_if_full(self.roll_by_age())?.unwrap_or_default();
+        let deleted_segments = self.retain()?;
+        let mut report = MaintenanceReport { rolled, deleted_segments, ..MaintenanceReport::default() };
         none_if_full(self.compress_step(&mut report))?;
         self.reserve.refill(&*self.disk);
         Ok(report)
