@@ -3,6 +3,7 @@
 //! Invariant: a [`Config`] holds values that were checked one by one; what depends on the machine (a free port, a
 //! writable directory) is checked by [`crate::node`].
 
+pub mod cluster;
 pub mod units;
 
 use std::net::SocketAddr;
@@ -15,6 +16,8 @@ use url::Url;
 
 use crate::log::{FsyncPolicy, LogOptions};
 use crate::partition::QueueLimits;
+pub use cluster::ClusterConfig;
+use cluster::parse_node_url;
 use units::{Age, parse_age, parse_bytes, parse_duration, parse_memory_bytes};
 
 /// All settings of the daemon.
@@ -43,8 +46,12 @@ pub struct Config {
     pub node_id: Option<String>,
 
     /// Ingest nodes that are told, once this node is ready, to replay what they hold for it
-    #[arg(long, env = "EDGELOG_STORAGE_NOTIFY_INGEST", value_delimiter = ',', value_parser = parse_ingest_url, value_name = "URL,URL")]
+    #[arg(long, env = "EDGELOG_STORAGE_NOTIFY_INGEST", value_delimiter = ',', value_parser = parse_node_url, value_name = "URL,URL")]
     pub notify_ingest: Vec<Url>,
+
+    /// How the node knows the others.
+    #[command(flatten)]
+    pub cluster: ClusterConfig,
 
     /// How the log is kept.
     #[command(flatten)]
@@ -182,19 +189,6 @@ impl Config {
     }
 }
 
-/// Parses an ingest node's base URL: `http://HOST[:PORT]`.
-fn parse_ingest_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    if url.scheme() != "http"
-        || url.host().is_none()
-        || !matches!(url.path(), "" | "/")
-        || url.query().is_some()
-    {
-        return Err("an ingest node is written as http://HOST:PORT".to_owned());
-    }
-    Ok(url)
-}
-
 impl LoadConfig {
     /// The bounds of each partition's queue.
     pub fn queue_limits(&self) -> QueueLimits {
@@ -245,6 +239,19 @@ mod tests {
     #[test]
     fn the_flags_defaults_are_those_of_the_log() {
         assert_eq!(config(&[]).log.log_options(), LogOptions::default());
+    }
+
+    #[test]
+    fn nodes_are_named_by_their_base_urls() {
+        let named = config(&["--peers", "http://a:1,http://b:2/", "--advertise", "http://c:3"]).cluster;
+        let peers: Vec<&str> = named.peers.iter().map(Url::as_str).collect();
+        assert_eq!(peers, ["http://a:1/", "http://b:2/"]);
+        assert_eq!(named.advertise.unwrap().as_str(), "http://c:3/");
+        for wrong in
+            ["a:1", "https://a:1", "http://a:1/v1", "http://a:1?x", "http://a:1#x", "http://u@a:1", "http://"]
+        {
+            assert!(parse_node_url(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
