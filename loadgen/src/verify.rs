@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header, response};
 use http_body_util::Full;
 use memchr::memchr;
 use model::limits::{QUERY_LIMIT_MAX, RECORD_BYTES_MAX};
-use model::wire::{self, ClusterAnswer};
+use model::wire::{self, ClusterAnswer, ReplicaRole};
 use model::{Offset, Partition};
 
 use crate::client::{Client, Target, TransportError};
@@ -80,6 +80,8 @@ impl StorageReader {
         for (place, node) in nodes.iter_mut().enumerate() {
             let answer = cluster(node).await?;
             for state in answer.partitions {
+                // A node may know of partitions that others hold.
+                let Some(role) = state.role_of(&answer.node) else { continue };
                 let partition = state.partition;
                 let next = state.high_watermark;
                 let reader = partitions.entry(partition).or_insert(PartitionReader {
@@ -87,7 +89,7 @@ impl StorageReader {
                     next,
                     holders: Vec::new(),
                 });
-                if state.leader == answer.node {
+                if role == ReplicaRole::Leader {
                     // A replica may lag behind; the leader knows where the partition ends.
                     reader.next = next;
                     reader.holders.insert(0, place);

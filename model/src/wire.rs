@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Offset, Partition};
+use crate::ids::Offset;
+
+pub use crate::cluster::{ClusterAnswer, ClusterNode, PartitionState, Replica, ReplicaRole};
 
 /// A client's key that makes a retry of the same request safe.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -94,28 +96,6 @@ pub struct AppendAnswer {
     pub stored: u64,
     /// The offset of the batch's first record.
     pub offset: Offset,
-}
-
-/// Storage's answer to `GET /v1/cluster`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterAnswer {
-    /// The node that answers.
-    pub node: String,
-    /// The partitions it holds, in order.
-    pub partitions: Vec<PartitionState>,
-}
-
-/// One partition, as its node sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionState {
-    /// Its number.
-    pub partition: Partition,
-    /// The node that takes its appends.
-    pub leader: String,
-    /// The offset of the oldest record that is kept.
-    pub first_offset: Offset,
-    /// One past the newest record that may be read.
-    pub high_watermark: Offset,
 }
 
 /// One service, in storage's answer to `GET /v1/services`.

@@ -5,6 +5,7 @@
 
 pub mod cli;
 mod clock;
+pub mod cluster;
 pub mod config;
 pub mod http;
 pub mod index;

@@ -113,6 +113,24 @@ pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Peer addresses whose rate is remembered at once; those that have been quiet are forgotten first.
 pub const PEERS_MAX: usize = 4096;
 
+/// Bytes of another node's name that are kept.
+pub const NODE_NAME_BYTES_MAX: usize = 256;
+
+/// How often the other nodes are asked what they lead: a request of some hundred bytes on a connection that stays.
+pub const CLUSTER_ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The least pause between two such rounds, when clients want to know.
+pub const CLUSTER_ASK_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// How long another node may take to answer. It has the answer in memory.
+pub const CLUSTER_ASK_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes of that answer: as many partitions as there may be, five copies each.
+pub const CLUSTER_ANSWER_BYTES_MAX: usize = 2 << 20;
+
+/// How long another node's word is taken: an answer may be lost.
+pub const PEER_SEEN_MAX: Duration = Duration::from_secs(4);
+
 /// Ingest nodes that are told when this node becomes ready.
 pub const NOTIFIED_INGESTS_MAX: usize = 64;
 

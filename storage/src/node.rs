@@ -15,7 +15,8 @@ use model::wire::Durability;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock::unix_now_ms;
-use crate::config::{Config, Fsync};
+use crate::cluster::{self, ClusterView};
+use crate::config::{ClusterConfig, Config, Fsync};
 use crate::http::{self as api, App, Server, ServerOptions};
 use crate::index::{Indexer, Indexes, PartitionIndex};
 use crate::log::{self, LogError, LogOptions, PartitionLog, RealDisk, RecoveryReport};
@@ -83,12 +84,15 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let metrics = Metrics::new();
     let Started { partitions, threads, indexes } = start_partitions(config, &metrics)?;
     let indexer = Indexer::new(indexes.iter().cloned(), config.query.index_memory);
-    let app = Arc::new(app(config, partitions, indexes, metrics));
+    let cluster = Arc::new(cluster_view(config, &server)?);
+    let app = Arc::new(app(config, Arc::clone(&cluster), partitions, indexes, metrics));
     let indexer = indexer.start().map_err(NodeError::Runtime)?;
     announce(&server, config, &app)?;
+    let watching = tokio::spawn(cluster::watch(cluster));
     let notifying = tokio::spawn(notify::notify_all(config.notify_ingest.clone()));
     server.serve(api::router(Arc::clone(&app)), stop_signal(&mut terminate, &mut interrupt)).await;
     notifying.abort();
+    watching.abort();
     tokio::task::spawn_blocking(|| indexer.stop())
         .await
         .map_err(io::Error::other)
@@ -111,15 +115,30 @@ fn server_options(config: &Config) -> ServerOptions {
     }
 }
 
+/// This node as the others know it, and the others.
+fn cluster_view(config: &Config, server: &Server) -> Result<ClusterView, NodeError> {
+    let address = server.local_address().map_err(NodeError::Announce)?;
+    let ClusterConfig { peers, advertise } = &config.cluster;
+    if advertise.is_none() && address.ip().is_unspecified() && !peers.is_empty() {
+        tracing::warn!(%address, "nobody else reaches this node at that address: tell the others another by --advertise");
+    }
+    let url = match advertise {
+        Some(url) => url.clone(),
+        None => format!("http://{address}").parse().map_err(io::Error::other).map_err(NodeError::Announce)?,
+    };
+    Ok(ClusterView::new(config.node_name(), &url, peers))
+}
+
 fn app(
     config: &Config,
+    cluster: Arc<ClusterView>,
     partitions: Vec<PartitionHandle>,
     indexes: Vec<Arc<PartitionIndex>>,
     metrics: Metrics,
 ) -> App {
     let queries = Queries::new(indexes, Pool::new(config.load.blocking_threads.into()));
     App {
-        node: config.node_name(),
+        cluster,
         queries,
         metrics,
         durability: durability(config.log.fsync),
@@ -214,7 +233,7 @@ fn warn_of_strangers(data: &Path, wanted: &[Partition]) {
 fn announce(server: &Server, config: &Config, app: &App) -> Result<(), NodeError> {
     let address = server.local_address().map_err(NodeError::Announce)?;
     let partitions = app.partitions.len();
-    let (node, data) = (&app.node, config.data.display());
+    let (node, data) = (app.cluster.name(), config.data.display());
     tracing::info!(%node, %address, partitions, %data, version = env!("CARGO_PKG_VERSION"), "ready");
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on http://{address}")

@@ -35,6 +35,7 @@ pub struct ClusterSpec {
     ingest_flags: Vec<String>,
     has_proxies: bool,
     is_notified: bool,
+    has_peers: bool,
 }
 
 impl Default for ClusterSpec {
@@ -48,6 +49,7 @@ impl Default for ClusterSpec {
             ingest_flags: Vec::new(),
             has_proxies: false,
             is_notified: false,
+            has_peers: false,
         }
     }
 }
@@ -109,6 +111,13 @@ impl ClusterSpec {
         self
     }
 
+    /// The nodes know one another.
+    #[must_use]
+    pub fn peers(mut self) -> Self {
+        self.has_peers = true;
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     ///
     /// # Panics
@@ -133,6 +142,9 @@ impl ClusterSpec {
         let dir = tempfile::Builder::new().prefix("edgelog-test-").tempdir().unwrap();
         let mut nodes = self.make_nodes(dir.path());
         let mut urls: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
+        if self.has_peers {
+            nodes.iter_mut().for_each(|node| node.add_flag("--peers", &urls.join(",")));
+        }
         let mut proxies = Vec::new();
         if self.has_proxies {
             proxies = join_all(nodes.iter().map(|node| Proxy::start(node.address()))).await;
@@ -227,6 +239,14 @@ impl Cluster {
         }
     }
 
+    /// What the node at this place knows of the cluster.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn described_by(&self, node: usize) -> ClusterAnswer {
+        self.client.get(&self.nodes[node].url("/v1/cluster")).await.unwrap().expect(200).json()
+    }
+
     /// The place in [`Self::nodes`] of the node that holds a partition.
     pub fn holder_of(&self, partition: u16) -> usize {
         self.nodes.iter().position(|node| node.partitions().contains(&partition)).unwrap()
@@ -279,9 +299,8 @@ impl Cluster {
     /// When a node does not answer.
     pub async fn stored_count(&self) -> u64 {
         let mut count = 0;
-        for node in &self.nodes {
-            let answer = self.client.get(&node.url("/v1/cluster")).await.unwrap().expect(200);
-            let answer: ClusterAnswer = answer.json();
+        for node in 0..self.nodes.len() {
+            let answer = self.described_by(node).await;
             count += answer.partitions.iter().map(|state| state.high_watermark.get()).sum::<u64>();
         }
         count

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use model::problem::Problem;
 use model::route::partition_of;
-use model::wire::{self, ClusterAnswer, IngestAnswer, PartitionState, Rejected};
+use model::wire::{self, ClusterAnswer, IngestAnswer, PartitionState, Rejected, Replica, ReplicaRole};
 use model::{EnrichedRecord, Offset, Partition, PartitionCount, Record, Tenant};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -284,14 +284,21 @@ impl State {
     }
 
     fn cluster(&self) -> Response<Body> {
-        let state = |partition| PartitionState {
-            partition,
-            leader: "stand-in".to_owned(),
-            first_offset: Offset::ZERO,
-            high_watermark: Offset::new(self.partitions.get(&partition).map_or(0, Vec::len) as u64),
+        let (node, url) = ("stand-in".to_owned(), "http://stand-in:1".to_owned());
+        let state = |partition| {
+            let end = Offset::new(self.partitions.get(&partition).map_or(0, Vec::len) as u64);
+            let (node, url) = (node.clone(), url.clone());
+            PartitionState {
+                partition,
+                leader: Some(url.clone()),
+                term: 0,
+                first_offset: Offset::ZERO,
+                high_watermark: end,
+                replicas: vec![Replica { node, url, role: ReplicaRole::Leader, flushed: end, lag: 0 }],
+            }
         };
         let partitions = (0..PARTITIONS).map(Partition::new).map(state).collect();
-        let answer = ClusterAnswer { node: "stand-in".to_owned(), partitions };
+        let answer = ClusterAnswer { node, nodes: Vec::new(), partitions };
         respond(StatusCode::OK, serde_json::to_string(&answer).unwrap())
     }
 

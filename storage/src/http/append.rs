@@ -91,7 +91,9 @@ impl<'a> Target<'a> {
         let partition = partition.ok_or_else(|| ParameterError::new("partition", "partition is needed"))?;
         let partition = parse_partition(&partition)?;
         let Some(handle) = shared.app.partition(partition) else {
-            return Err(ApiError::PartitionElsewhere { partition, held: shared.app.held() });
+            // What cannot stand in a header is no URL of a peer.
+            let leader = shared.app.cluster.leader_of(partition).and_then(|url| url.try_into().ok());
+            return Err(ApiError::PartitionElsewhere { partition, held: shared.app.held(), leader });
         };
         Ok(Self {
             partition: handle,

@@ -1,19 +1,39 @@
-//! `GET /v1/cluster`: the partitions there are, who leads them, and which of their records can be read.
+//! `GET /v1/cluster`: the nodes and the partitions that this node knows, who leads them, and how far their copies are.
 
 use axum::Json;
 use axum::extract::State;
-use model::wire::{ClusterAnswer, PartitionState};
+use model::wire::{ClusterAnswer, PartitionState, Replica, ReplicaRole};
 
 use super::Shared;
+use crate::partition::PartitionHandle;
 
 /// Describes this node. It leads every partition it holds: there is one copy of each.
 pub(super) async fn cluster(State(shared): State<Shared>) -> Json<ClusterAnswer> {
-    let node = &shared.app.node;
-    let partitions = shared.app.partitions.iter().map(|held| PartitionState {
+    let view = &shared.app.cluster;
+    let partitions = shared.app.partitions.iter().map(|held| single_copy(held, view.name(), view.url()));
+    Json(ClusterAnswer {
+        node: view.name().to_owned(),
+        nodes: view.nodes(),
+        partitions: partitions.collect(),
+    })
+}
+
+/// A partition of which the node of this name and URL has the only copy.
+fn single_copy(held: &PartitionHandle, node: &str, url: &str) -> PartitionState {
+    let high_watermark = held.reader().high_watermark();
+    PartitionState {
         partition: held.partition(),
-        leader: node.clone(),
+        leader: Some(url.to_owned()),
+        term: 0,
         first_offset: held.reader().first_offset(),
-        high_watermark: held.reader().high_watermark(),
-    });
-    Json(ClusterAnswer { node: node.clone(), partitions: partitions.collect() })
+        high_watermark,
+        replicas: vec![Replica {
+            node: node.to_owned(),
+            url: url.to_owned(),
+            role: ReplicaRole::Leader,
+            // Nothing is read before its sync, unless the operator chose not to wait for syncs.
+            flushed: high_watermark,
+            lag: 0,
+        }],
+    }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use model::limits::APPEND_BODY_BYTES_MAX;
 use model::problem::{self, Problem};
-use model::{BatchError, Offset, Partition};
+use model::{BatchError, Offset, Partition, wire};
 
 use crate::partition::AppendError;
 use crate::query::{ParameterError, PoolError};
@@ -27,7 +27,7 @@ pub(super) enum ApiError {
     #[error("{detail}")]
     Header { name: &'static str, detail: String },
     #[error("partition {partition} is not held by this node, which holds {held}")]
-    PartitionElsewhere { partition: Partition, held: String },
+    PartitionElsewhere { partition: Partition, held: String, leader: Option<HeaderValue> },
     #[error("partition {partition} is not held by this node, which holds {held}")]
     PartitionUnknown { partition: Partition, held: String },
     #[error("partition {partition} has no record at offset {offset}, or has none any more")]
@@ -156,6 +156,9 @@ impl IntoResponse for ApiError {
         let mut response = (status, [(CONTENT_TYPE, content_type)], problem.to_json()).into_response();
         if let Some(retry_after) = self.retry_after() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds_rounded_up(retry_after)));
+        }
+        if let Self::PartitionElsewhere { leader: Some(leader), .. } = &self {
+            response.headers_mut().insert(HeaderName::from_static(wire::LEADER), leader.clone());
         }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));

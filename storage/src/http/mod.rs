@@ -32,6 +32,7 @@ use model::Partition;
 
 pub use server::{Server, ServerOptions};
 
+use crate::cluster::ClusterView;
 use crate::metrics::Metrics;
 use crate::partition::PartitionHandle;
 use crate::query::Queries;
@@ -42,8 +43,8 @@ use peer_limit::PeerLimit;
 /// What the handlers share.
 #[derive(Debug)]
 pub struct App {
-    /// The node's name.
-    pub node: String,
+    /// This node, and what it knows of the others.
+    pub cluster: Arc<ClusterView>,
     /// The partitions this node holds, in order.
     pub partitions: Vec<PartitionHandle>,
     /// Reads and searches over them.

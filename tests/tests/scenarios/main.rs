@@ -17,6 +17,7 @@ mod crashes;
 mod delivery;
 mod delivery_limits;
 mod delivery_wal;
+mod discovery;
 mod enrichment;
 mod idempotency;
 mod loadgen;

@@ -1,6 +1,6 @@
 //! The storage daemon's interface, spoken to as the ingest and the tools do.
 
-use model::wire::{self, AppendAnswer, ClusterAnswer, ServiceCount};
+use model::wire::{self, AppendAnswer, ClusterAnswer, ReplicaRole, ServiceCount};
 use model::{BatchDigest, BatchId, EnrichedRecord, Partition, Tenant};
 use reqwest::RequestBuilder;
 use tests::client::answer;
@@ -280,7 +280,16 @@ async fn a_node_tells_of_its_services_its_partitions_its_health_and_its_metrics(
     let partitions: Vec<_> = state.partitions.iter().map(|state| state.partition.get()).collect();
     let ends: Vec<_> = state.partitions.iter().map(|state| state.high_watermark.get()).collect();
     assert_eq!((partitions, ends), (vec![0, 1], vec![4, 1]));
-    assert!(state.partitions.iter().all(|state| state.leader == "node-1" && state.first_offset.get() == 0));
+    let url = cluster.nodes[0].url("");
+    let nodes: Vec<_> =
+        state.nodes.iter().map(|node| (node.name.as_str(), node.url.as_str(), node.alive)).collect();
+    assert_eq!(nodes, [("node-1", url.as_str(), true)]);
+    for state in &state.partitions {
+        assert_eq!((state.leader.as_ref(), state.term, state.first_offset.get()), (Some(&url), 0, 0));
+        let copies: Vec<_> =
+            state.replicas.iter().map(|copy| (&copy.url, copy.role, copy.flushed, copy.lag)).collect();
+        assert_eq!(copies, [(&url, ReplicaRole::Leader, state.high_watermark, 0)]);
+    }
 
     for path in ["/healthz", "/readyz"] {
         let health: serde_json::Value = get(&cluster, path).await.expect(200).json();
