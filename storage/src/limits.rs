@@ -89,6 +89,30 @@ pub const LABELS_COUNTED_MAX: usize = 100_000;
 /// Names or values of labels in an answer, when the request does not say.
 pub const LABELS_LISTED_DEFAULT: usize = 100;
 
+/// Other storage nodes that one node asks.
+pub const OTHER_NODES_MAX: usize = 64;
+
+/// How long a connection to another node may take to come about.
+pub const PEER_CONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// How long another node's answer may take: as long as a query, and its way.
+pub const PEER_TIME_MAX: Duration = Duration::from_secs(12);
+
+/// How long an unused connection to another node is kept.
+pub const PEER_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Unused connections that are kept to each other node.
+pub const PEER_IDLE_CONNECTIONS_MAX: usize = 8;
+
+/// Bytes of another node's answer: those of a whole one, and its records' places.
+pub const PEER_ANSWER_BYTES_MAX: usize = model::limits::QUERY_ANSWER_BYTES_MAX + (1 << 20);
+
+/// Bytes of other nodes' answers in the whole process.
+pub const PEER_ANSWERS_BYTES_MAX: usize = 2 * PEER_ANSWER_BYTES_MAX;
+
+/// How long another node's answer waits for room.
+pub const PEER_ROOM_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// Bytes of finished answers that wait for slow readers, in the whole process.
 pub const ANSWER_BYTES_WAITING_MAX: usize = 2 * model::limits::QUERY_ANSWER_BYTES_MAX;
 

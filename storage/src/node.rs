@@ -19,11 +19,12 @@ use crate::cluster::{self, ClusterView};
 use crate::config::{ClusterConfig, Config, Fsync};
 use crate::http::{self as api, App, Server, ServerOptions};
 use crate::index::{Indexer, Indexes, PartitionIndex};
+use crate::limits;
 use crate::log::{self, LogError, LogOptions, PartitionLog, RealDisk, RecoveryReport};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::partition::{self, PartitionEndError, PartitionHandle, PartitionThread};
-use crate::query::{Pool, Queries};
+use crate::query::{Peers, Pool, Queries};
 
 /// Why a node could not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,12 @@ pub enum NodeError {
         dir: PathBuf,
         /// What happened.
         source: LogError,
+    },
+    /// More other nodes are named than one node asks.
+    #[error("{count} peers are named; a node asks at most {}", limits::OTHER_NODES_MAX)]
+    Peers {
+        /// How many.
+        count: usize,
     },
     /// Standard output is gone.
     #[error("could not say where the node listens: {0}")]
@@ -78,6 +85,10 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     // Signals are awaited before anything slow starts, so that one that comes early is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::Runtime)?;
+    let count = config.query.peers.len();
+    if count > limits::OTHER_NODES_MAX {
+        return Err(NodeError::Peers { count });
+    }
     // Before the logs: a second node on the same address is told so before it waits for their locks.
     let server = Server::bind(config.listen, server_options(config))
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
@@ -140,6 +151,9 @@ fn app(
     App {
         cluster,
         queries,
+        peers: Peers::new(&config.query.peers),
+        instance: HeaderValue::from_str(&uuid::Uuid::now_v7().to_string())
+            .unwrap_or(HeaderValue::from_static("unknown")),
         metrics,
         durability: durability(config.log.fsync),
         body_timeout: config.http.body_timeout,

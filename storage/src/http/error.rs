@@ -32,6 +32,8 @@ pub(super) enum ApiError {
     PartitionUnknown { partition: Partition, held: String },
     #[error("partition {partition} has no record at offset {offset}, or has none any more")]
     RecordUnknown { partition: Partition, offset: Offset },
+    #[error("{detail}")]
+    PeerSilent { detail: String },
     #[error("the body is neither application/json nor application/x-ndjson")]
     MediaType,
     #[error("the body is larger than {APPEND_BODY_BYTES_MAX} bytes")]
@@ -67,6 +69,7 @@ impl ApiError {
             Self::Parameter(_) | Self::Header { .. } => StatusCode::BAD_REQUEST,
             Self::BodyBrokeOff { .. } | Self::BodyEmpty | Self::Batch(_) => StatusCode::BAD_REQUEST,
             Self::PartitionElsewhere { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::PeerSilent { .. } => StatusCode::BAD_GATEWAY,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -111,6 +114,7 @@ impl ApiError {
             Self::Header { .. } => "header",
             Self::PartitionElsewhere { .. } | Self::PartitionUnknown { .. } => "partition_not_here",
             Self::RecordUnknown { .. } => "record_unknown",
+            Self::PeerSilent { .. } => "peer_silent",
             Self::MediaType => "media_type",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",

@@ -1,24 +1,92 @@
 //! `GET /v1/histogram`: how many records pass every filter in each piece of a time, by level.
+//!
+//! `GET /v1/extent`, which nodes ask each other: from when to when a node's records are.
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
+use super::scope;
 use super::search::{describe, note};
 use super::{Shared, parameters};
 use crate::clock::unix_now_ms;
-use crate::query::HistogramQuery;
+use crate::query::{Buckets, CountsAnswer, Histogram, HistogramQuery, Lack, PoolError, Stats};
+
+/// The times of a node's first and last records; none when it has none.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Extent {
+    first: Option<u64>,
+    last: Option<u64>,
+}
 
 /// Counts.
 pub(super) async fn histogram(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
     let query = HistogramQuery::parse(parameters::pairs(&parameters), unix_now_ms())?;
-    shared.app.check_partition(query.filter.partition)?;
-    let buckets = query.buckets(shared.app.queries.extent(query.filter.partition))?;
-    let answer = shared.app.queries.histogram(query.filter, buckets).await;
+    let mut extent = shared.app.queries.extent(query.filter.partition);
+    let answer = if scope::asks_all(&shared, request.headers()) {
+        let mut lacks = Vec::new();
+        if !(query.has_begin && query.has_end) {
+            extent = widest(&shared, extent, &mut lacks).await;
+        }
+        let buckets = query.buckets(extent)?;
+        count_all(&shared, &parameters, query, buckets, lacks).await
+    } else {
+        shared.app.check_partition(query.filter.partition)?;
+        let buckets = query.buckets(extent)?;
+        shared.app.queries.histogram(query.filter, buckets).await
+    };
     note(&shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
     let answer = answer?;
-    let mut response = axum::Json(answer.counts).into_response();
+    let mut response = Json(answer.counts).into_response();
     describe(response.headers_mut(), &answer.lacks, &answer.stats);
     Ok(response)
+}
+
+/// From when to when this node's records are.
+pub(super) async fn extent(State(shared): State<Shared>) -> Json<Extent> {
+    let extent = shared.app.queries.extent(None);
+    Json(Extent { first: extent.map(|(first, _)| first), last: extent.map(|(_, last)| last) })
+}
+
+/// From when to when the records of all nodes are.
+async fn widest(shared: &Shared, own: Option<(u64, u64)>, lacks: &mut Vec<Lack>) -> Option<(u64, u64)> {
+    let mut answers = scope::ask_peers(shared, "/v1/extent").await;
+    let theirs = answers.counts::<Extent>(&mut Stats::default());
+    lacks.append(&mut answers.lacks);
+    let theirs = theirs.into_iter().filter_map(|extent| extent.first.zip(extent.last));
+    theirs.chain(own).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// Counts on all nodes at once, in the same buckets.
+async fn count_all(
+    shared: &Shared,
+    parameters: &[(String, String)],
+    query: HistogramQuery,
+    buckets: Buckets,
+    mut lacks: Vec<Lack>,
+) -> Result<CountsAnswer<Histogram>, PoolError> {
+    let [from, to] = [buckets.from_ms, buckets.to_ms].map(|time_ms| time_ms.to_string());
+    let step = format!("{}ms", buckets.step_ms);
+    let asked = parameters::pairs(parameters)
+        .filter(|(name, _)| !matches!(*name, "from" | "to" | "step" | "buckets"));
+    let asked = asked.chain([("from", from.as_str()), ("to", to.as_str()), ("step", step.as_str())]);
+    let path_and_query = scope::path_and_query("/v1/histogram", asked);
+    let (own, mut peers) = tokio::join!(
+        shared.app.queries.histogram(query.filter, buckets),
+        scope::ask_peers(shared, &path_and_query)
+    );
+    let CountsAnswer { counts, lacks: own_lacks, mut stats } = own?;
+    let mut parts = peers.counts(&mut stats);
+    parts.push(counts);
+    // A node that did not answer the first time need not be named again.
+    lacks.extend(own_lacks);
+    for lack in peers.lacks {
+        if !lacks.contains(&lack) {
+            lacks.push(lack);
+        }
+    }
+    Ok(CountsAnswer { counts: Histogram::merge(parts, buckets), lacks, stats })
 }

@@ -3,18 +3,21 @@
 
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::Uri;
-use serde::Serialize;
+use http::request::Parts;
+use model::limits::QUERY_LIMIT_MAX;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
+use super::scope;
 use super::search::{describe, note};
 use super::{Shared, parameters};
 use crate::clock::unix_now_ms;
 use crate::limits;
-use crate::query::{CountQuery, Counted, CountsAnswer, merge_counted};
+use crate::query::{CountQuery, Counted, CountsAnswer, PoolError, merge_counted};
 
 /// A value of a label.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct ValueCount {
     value: String,
     records: u64,
@@ -22,8 +25,8 @@ struct ValueCount {
 
 /// Counts the names of labels.
 pub(super) async fn names(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
-    let (limit, answer) = count(&shared, request.uri().clone(), None).await?;
-    let mut response = axum::Json(merge_counted(vec![answer.counts], limit)).into_response();
+    let answer = count(&shared, request.into_parts().0, None).await?;
+    let mut response = axum::Json(answer.counts).into_response();
     describe(response.headers_mut(), &answer.lacks, &answer.stats);
     Ok(response)
 }
@@ -34,10 +37,8 @@ pub(super) async fn values(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (limit, answer) = count(&shared, request.uri().clone(), Some(name)).await?;
-    let counted = merge_counted(vec![answer.counts], limit).into_iter();
-    let values: Vec<ValueCount> =
-        counted.map(|Counted { name, records }| ValueCount { value: name, records }).collect();
+    let answer = count(&shared, request.into_parts().0, Some(name)).await?;
+    let values: Vec<ValueCount> = answer.counts.into_iter().map(ValueCount::from).collect();
     let mut response = axum::Json(values).into_response();
     describe(response.headers_mut(), &answer.lacks, &answer.stats);
     Ok(response)
@@ -45,13 +46,61 @@ pub(super) async fn values(
 
 async fn count(
     shared: &Shared,
-    uri: Uri,
+    request: Parts,
     of: Option<String>,
-) -> Result<(usize, CountsAnswer<Vec<Counted>>), ApiError> {
-    let parameters = parameters::decode(&uri)?;
+) -> Result<CountsAnswer<Vec<Counted>>, ApiError> {
+    let parameters = parameters::decode(&request.uri)?;
     let limit = Some(limits::LABELS_LISTED_DEFAULT);
     let query = CountQuery::parse(parameters::pairs(&parameters), limit, unix_now_ms())?;
-    let answer = shared.app.queries.labels(query.filter, of).await;
+    let limit = query.limit;
+    let answer = if scope::asks_all(shared, &request.headers) {
+        count_all(shared, &parameters, query, of).await
+    } else {
+        shared.app.queries.labels(query.filter, of).await
+    };
     note(shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
-    Ok((query.limit, answer?))
+    let CountsAnswer { counts, lacks, stats } = answer?;
+    Ok(CountsAnswer { counts: merge_counted(vec![counts], limit), lacks, stats })
+}
+
+/// Counts on all nodes at once. Of each the most frequent are asked for, as many as one may answer with.
+async fn count_all(
+    shared: &Shared,
+    parameters: &[(String, String)],
+    query: CountQuery,
+    of: Option<String>,
+) -> Result<CountsAnswer<Vec<Counted>>, PoolError> {
+    let (from, to) = (query.filter.from_ms.to_string(), query.filter.to_ms.to_string());
+    let limit = QUERY_LIMIT_MAX.to_string();
+    let asked = scope::with_times(parameters, &from, &to).filter(|(name, _)| *name != "limit");
+    let path = match &of {
+        Some(name) => format!("/v1/labels/{}/values", utf8_percent_encode(name, NON_ALPHANUMERIC)),
+        None => "/v1/labels".to_owned(),
+    };
+    let path_and_query = scope::path_and_query(&path, asked.chain([("limit", limit.as_str())]));
+    let are_values = of.is_some();
+    let (own, mut peers) =
+        tokio::join!(shared.app.queries.labels(query.filter, of), scope::ask_peers(shared, &path_and_query));
+    let CountsAnswer { counts, mut lacks, mut stats } = own?;
+    let mut parts: Vec<Vec<Counted>> = if are_values {
+        let values = peers.counts::<Vec<ValueCount>>(&mut stats).into_iter();
+        values.map(|values| values.into_iter().map(Counted::from).collect()).collect()
+    } else {
+        peers.counts(&mut stats)
+    };
+    parts.push(counts);
+    lacks.extend(peers.lacks);
+    Ok(CountsAnswer { counts: merge_counted(parts, usize::MAX), lacks, stats })
+}
+
+impl From<Counted> for ValueCount {
+    fn from(Counted { name, records }: Counted) -> Self {
+        Self { value: name, records }
+    }
+}
+
+impl From<ValueCount> for Counted {
+    fn from(ValueCount { value, records }: ValueCount) -> Self {
+        Self { name: value, records }
+    }
 }

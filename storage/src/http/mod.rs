@@ -16,6 +16,7 @@ mod parameters;
 mod peer_limit;
 mod peer_stream;
 mod read;
+mod scope;
 mod search;
 mod server;
 mod services;
@@ -35,7 +36,7 @@ pub use server::{Server, ServerOptions};
 use crate::cluster::ClusterView;
 use crate::metrics::Metrics;
 use crate::partition::PartitionHandle;
-use crate::query::Queries;
+use crate::query::{Peers, Queries};
 use body::BodyBudget;
 use error::ApiError;
 use peer_limit::PeerLimit;
@@ -49,6 +50,10 @@ pub struct App {
     pub partitions: Vec<PartitionHandle>,
     /// Reads and searches over them.
     pub queries: Queries,
+    /// The other nodes.
+    pub peers: Peers,
+    /// This process among all there ever were: two URLs of one node are told by it.
+    pub instance: HeaderValue,
     /// What is counted.
     pub metrics: Metrics,
     /// The `Durability` header of answers to appends.
@@ -74,15 +79,21 @@ pub fn router(app: Arc<App>) -> Router {
     let budget = BodyBudget::new(app.body_bytes_max);
     let peer_limit = Arc::new(PeerLimit::new(app.peer_bytes_per_second));
     let get_only = |request| method_not_allowed(request, "GET, HEAD");
-    Router::new()
-        .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
-        .route("/v1/read", get(read::read).fallback(get_only))
+    let reads = Router::new()
         .route("/v1/search", get(search::search).fallback(get_only))
         .route("/v1/histogram", get(histogram::histogram).fallback(get_only))
+        .route("/v1/extent", get(histogram::extent).fallback(get_only))
         .route("/v1/services", get(services::services).fallback(get_only))
         .route("/v1/labels", get(labels::names).fallback(get_only))
         .route("/v1/labels/{name}/values", get(labels::values).fallback(get_only))
-        .route("/v1/context", get(context::context).fallback(get_only))
+        .route("/v1/context", get(context::context).fallback(get_only));
+    let instance = app.instance.clone();
+    let reads =
+        reads.layer(axum::middleware::map_response(move |response| scope::sign(instance.clone(), response)));
+    Router::new()
+        .merge(reads)
+        .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
+        .route("/v1/read", get(read::read).fallback(get_only))
         .route("/v1/cluster", get(cluster::cluster).fallback(get_only))
         .route("/", get(viewer::page).fallback(get_only))
         .route("/viewer/{*path}", get(viewer::asset).fallback(get_only))

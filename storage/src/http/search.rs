@@ -12,22 +12,63 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use model::wire;
 
 use super::error::ApiError;
+use super::scope::{self, PeerAnswers};
 use super::{Shared, parameters};
 use crate::clock::unix_now_ms;
-use crate::query::{Format, Lack, PoolError, Query, RecordsAnswer, Stats};
+use crate::query::{Format, Lack, Part, PeerAnswer, PeerError, PoolError, Query, RecordsAnswer, Stats};
 
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("next-cursor");
-const QUERY_STATS: HeaderName = HeaderName::from_static("query-stats");
+pub(super) const QUERY_STATS: HeaderName = HeaderName::from_static("query-stats");
 
 /// Searches.
 pub(super) async fn search(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
     let query = Query::parse(parameters::pairs(&parameters), unix_now_ms())?;
-    shared.app.check_partition(query.filter.partition)?;
     let format = parameters::format(request.headers(), Format::Ndjson);
-    let answer = shared.app.queries.search(query, format).await;
+    let answer = if scope::asks_all(&shared, request.headers()) {
+        search_all(&shared, &parameters, query, format).await
+    } else {
+        shared.app.check_partition(query.filter.partition)?;
+        shared.app.queries.search(query, format).await
+    };
     note(&shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
     Ok(records_response(answer?, format))
+}
+
+/// Searches on all nodes at once.
+async fn search_all(
+    shared: &Shared,
+    parameters: &[(String, String)],
+    query: Query,
+    format: Format,
+) -> Result<RecordsAnswer, PoolError> {
+    let (from, to) = (query.filter.from_ms.to_string(), query.filter.to_ms.to_string());
+    let asked = scope::with_times(parameters, &from, &to).filter(|(name, _)| *name != "fields");
+    let path_and_query = scope::path_and_query("/v1/search", asked.chain([("fields", "meta")]));
+    let own = Query { with_places: true, ..query.clone() };
+    let (own, peers) = tokio::join!(
+        shared.app.queries.search(own, Format::Ndjson),
+        scope::ask_peers(shared, &path_and_query)
+    );
+    let RecordsAnswer { body, next, lacks, stats, .. } = own?;
+    let PeerAnswers { useful, lacks: peers_lacks } = peers;
+    let mut parts = vec![Part { body, next, lacks: lacks.into_iter().chain(peers_lacks).collect(), stats }];
+    parts.extend(useful.iter().map(part_of));
+    shared.app.queries.merge(parts, useful, query, format).await
+}
+
+/// Another node's answer as a part of the whole.
+fn part_of(answer: &PeerAnswer) -> Part {
+    let cursor = answer.header(NEXT_CURSOR.as_str());
+    let next = cursor.parse().ok();
+    // Without its cursor it would not be known how far it goes.
+    let lacks = if next.is_none() && !cursor.is_empty() {
+        vec![answer.lack(&PeerError::NotUnderstood)]
+    } else {
+        Vec::new()
+    };
+    let stats = Stats::parse(answer.header(QUERY_STATS.as_str()));
+    Part { body: answer.body.clone(), next, lacks, stats }
 }
 
 /// An answer of records.

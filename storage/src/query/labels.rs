@@ -19,7 +19,6 @@ use crate::limits;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
     /// The label's name, or its value.
-    #[serde(alias = "value")]
     pub name: String,
     /// The records.
     pub records: u64,

@@ -7,10 +7,12 @@
 mod context;
 mod drive;
 mod encode;
+mod fan_out;
 mod filter;
 mod histogram;
 mod key;
 mod labels;
+mod merge;
 mod needle;
 mod parse;
 mod pattern;
@@ -36,10 +38,12 @@ use model::Partition;
 use model::limits as shared;
 
 pub use encode::{Format, RecordWriter};
+pub use fan_out::{PeerAnswer, PeerError, Peers};
 pub use filter::Filter;
 pub use histogram::{Buckets, Histogram};
 pub use key::{Cursor, Direction, Key, Order};
 pub use labels::{Counted, merge_counted};
+pub use merge::{Merged, Part};
 pub use needle::Needle;
 pub use parse::{
     ContextQuery, CountQuery, Cut, HistogramQuery, ParameterError, Query, TailQuery, parse_partition,
@@ -111,6 +115,28 @@ impl Queries {
         })
         .await
         .map(|(body, answer)| RecordsAnswer { body, stats: answer.stats, ..answer })
+    }
+
+    /// Puts the answers of several nodes together. They are held until it is done.
+    ///
+    /// # Errors
+    /// When too much runs already.
+    pub async fn merge(
+        &self,
+        parts: Vec<Part>,
+        held: Vec<PeerAnswer>,
+        query: Query,
+        format: Format,
+    ) -> Result<RecordsAnswer, PoolError> {
+        let work = move |_: &Watch| {
+            let merged = merge::merge(&parts, &query, format, shared::QUERY_ANSWER_BYTES_MAX);
+            drop((parts, held));
+            let Merged { body, records, next, lacks, stats } = merged;
+            (body, (RecordsAnswer { records, next, lacks, stats, ..RecordsAnswer::default() }, stats))
+        };
+        let (body, (answer, stats)) = self.run(work).await?;
+        // The parts' time is the answer's; that of putting them together is nothing beside it.
+        Ok(RecordsAnswer { body, stats, ..answer })
     }
 
     /// The records around one; `None` when there is none at its place.
@@ -251,6 +277,12 @@ impl Timed for RecordsAnswer {
 impl<T> Timed for CountsAnswer<T> {
     fn set_time(&mut self, time: Duration) {
         self.stats.time_ms = time.as_millis() as u64;
+    }
+}
+
+impl<T: Timed> Timed for (T, Stats) {
+    fn set_time(&mut self, time: Duration) {
+        self.0.set_time(time);
     }
 }
 

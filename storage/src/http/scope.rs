@@ -1,0 +1,107 @@
+//! A read of the whole cluster: this node's own answer and the other nodes', each asked once for its own.
+//!
+//! A call with `Edgelog-Scope: node` is answered by this node alone, so that a question never goes round. Invariant:
+//! each node's records are in an answer once, though a node be named twice, or be this one.
+
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use model::wire;
+use serde::de::DeserializeOwned;
+use url::form_urlencoded::Serializer;
+
+use super::Shared;
+use crate::query::{Lack, PeerAnswer, PeerError, Stats};
+
+/// Which process answers.
+const INSTANCE: &str = "edgelog-instance";
+
+/// What the other nodes answered.
+#[derive(Debug, Default)]
+pub(super) struct PeerAnswers {
+    /// Answers with a status of success, each of another node.
+    pub(super) useful: Vec<PeerAnswer>,
+    /// What the whole lacks without the others.
+    pub(super) lacks: Vec<Lack>,
+}
+
+/// Says in an answer which process gave it.
+pub(super) async fn sign(instance: HeaderValue, mut response: Response) -> Response {
+    response.headers_mut().insert(HeaderName::from_static(INSTANCE), instance);
+    response
+}
+
+/// Whether other nodes are to be asked too.
+pub(super) fn asks_all(shared: &Shared, headers: &HeaderMap) -> bool {
+    let is_for_node = headers.get(wire::SCOPE).is_some_and(|scope| scope == wire::SCOPE_NODE);
+    !is_for_node && !shared.app.peers.is_empty()
+}
+
+/// A path with these parameters.
+pub(super) fn path_and_query<'a>(
+    path: &str,
+    parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let query = Serializer::new(String::new()).extend_pairs(parameters).finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+/// The parameters of a request, with the times that were read from them: what is relative to now has to be the same
+/// for all nodes.
+pub(super) fn with_times<'a>(
+    parameters: &'a [(String, String)],
+    from: &'a str,
+    to: &'a str,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    parameters.iter().map(move |(name, value)| match name.as_str() {
+        "from" if !value.is_empty() => ("from", from),
+        "to" if !value.is_empty() => ("to", to),
+        name => (name, value.as_str()),
+    })
+}
+
+/// Asks all other nodes. One that does not hold what is asked for (404) lacks nothing.
+pub(super) async fn ask_peers(shared: &Shared, path_and_query: &str) -> PeerAnswers {
+    let mut answers = PeerAnswers::default();
+    let mut seen: Vec<HeaderValue> = vec![shared.app.instance.clone()];
+    for answer in shared.app.peers.ask_all(path_and_query).await {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(lack) => {
+                answers.lacks.push(lack);
+                continue;
+            }
+        };
+        let instance = answer.headers.get(INSTANCE).cloned();
+        if instance.is_some_and(|instance| {
+            let is_known = seen.contains(&instance);
+            seen.push(instance);
+            is_known
+        }) {
+            continue;
+        }
+        if answer.status.is_success() {
+            answers.lacks.extend(answer.told_lack());
+            answers.useful.push(answer);
+        } else if answer.status != StatusCode::NOT_FOUND {
+            answers.lacks.push(answer.lack(&PeerError::Refused(answer.status)));
+        }
+    }
+    answers
+}
+
+impl PeerAnswers {
+    /// The counts of each node, and what all of them took. What is not understood lacks.
+    pub(super) fn counts<T: DeserializeOwned>(&mut self, stats: &mut Stats) -> Vec<T> {
+        let mut counts = Vec::new();
+        for answer in std::mem::take(&mut self.useful) {
+            match serde_json::from_slice(&answer.body) {
+                Ok(count) => {
+                    stats.add(&Stats::parse(answer.header(super::search::QUERY_STATS.as_str())));
+                    counts.push(count);
+                }
+                Err(_) => self.lacks.push(answer.lack(&PeerError::NotUnderstood)),
+            }
+        }
+        counts
+    }
+}

@@ -1,0 +1,185 @@
+//! The other storage nodes: one call each, with the same question, at the same time.
+//!
+//! Invariants: only the URLs that the operator gave are called; a node that does not answer, or whose answer is no
+//! use, is named; what answers take in memory is bounded in the whole process. Must not know what is asked.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use model::wire;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use url::Url;
+
+use super::stats::Lack;
+use crate::limits;
+
+/// The other nodes.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    client: Client<HttpConnector, Empty<Bytes>>,
+    /// Without a slash at the end.
+    urls: Arc<[String]>,
+    answer_bytes: Arc<Semaphore>,
+}
+
+/// What a node answered.
+#[derive(Debug)]
+pub struct PeerAnswer {
+    /// The node's URL.
+    pub url: String,
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, which is counted until the answer is dropped.
+    pub body: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// Why a node's answer is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// It is not a URL that can be called.
+    #[error("it cannot be called: {0}")]
+    Request(#[from] http::Error),
+    /// There is no connection.
+    #[error("it cannot be reached")]
+    Unreachable(#[from] hyper_util::client::legacy::Error),
+    /// It did not answer in time.
+    #[error("it did not answer in time")]
+    TimedOut,
+    /// Its answer broke off.
+    #[error("its answer broke off")]
+    BrokeOff(#[from] hyper::Error),
+    /// Its answer is larger than one may be.
+    #[error("its answer is too large")]
+    TooLarge,
+    /// The answers of other nodes take all memory there is for them.
+    #[error("there is no room for its answer")]
+    NoRoom,
+    /// It refused.
+    #[error("it answered {0}")]
+    Refused(StatusCode),
+    /// Its answer is not what was asked for.
+    #[error("its answer is not understood")]
+    NotUnderstood,
+}
+
+impl Peers {
+    /// The nodes of these URLs.
+    pub fn new(urls: &[Url]) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(limits::PEER_CONNECT_MAX));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(limits::PEER_IDLE_MAX)
+            .pool_max_idle_per_host(limits::PEER_IDLE_CONNECTIONS_MAX)
+            .build(connector);
+        Self {
+            client,
+            urls: urls.iter().map(|url| url.as_str().trim_end_matches('/').to_owned()).collect(),
+            answer_bytes: Arc::new(Semaphore::new(limits::PEER_ANSWERS_BYTES_MAX)),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.urls.is_empty()
+    }
+
+    /// Their URLs.
+    pub fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Asks all of them. Waits no longer than a query may take.
+    pub async fn ask_all(&self, path_and_query: &str) -> Vec<Result<PeerAnswer, Lack>> {
+        join_all(self.urls.iter().map(|url| self.ask(url, path_and_query))).await
+    }
+
+    async fn ask(&self, url: &str, path_and_query: &str) -> Result<PeerAnswer, Lack> {
+        let answer = timeout(limits::PEER_TIME_MAX, self.call(url, path_and_query));
+        answer.await.unwrap_or(Err(PeerError::TimedOut)).map_err(|error| lack(url, &error))
+    }
+
+    async fn call(&self, url: &str, path_and_query: &str) -> Result<PeerAnswer, PeerError> {
+        let response = self.open(url, path_and_query, &[]).await?;
+        let (parts, mut body) = response.into_parts();
+        let mut bytes = BytesMut::new();
+        let mut share: Option<OwnedSemaphorePermit> = None;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if bytes.len() + data.len() > limits::PEER_ANSWER_BYTES_MAX {
+                return Err(PeerError::TooLarge);
+            }
+            let more = u32::try_from(data.len()).map_err(|_| PeerError::TooLarge)?;
+            let more = Arc::clone(&self.answer_bytes).acquire_many_owned(more);
+            let more = timeout(limits::PEER_ROOM_WAIT_MAX, more).await.map_err(|_| PeerError::NoRoom)?;
+            let more = more.map_err(|_closed| PeerError::NoRoom)?;
+            match &mut share {
+                Some(share) => share.merge(more),
+                None => share = Some(more),
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(PeerAnswer {
+            url: url.to_owned(),
+            status: parts.status,
+            headers: parts.headers,
+            body: bytes.freeze(),
+            _share: share,
+        })
+    }
+
+    /// Asks one node, and returns as soon as its answer begins.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn open(
+        &self,
+        url: &str,
+        path_and_query: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Response<Incoming>, PeerError> {
+        let mut request = Request::builder()
+            .method(Method::GET)
+            .uri(format!("{url}{path_and_query}"))
+            .header(wire::SCOPE, wire::SCOPE_NODE);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Ok(self.client.request(request.body(Empty::new())?).await?)
+    }
+}
+
+impl PeerAnswer {
+    /// The text of a header; empty when there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// What the node says that its answer lacks.
+    pub fn told_lack(&self) -> Option<Lack> {
+        let lack = self.header(wire::PARTIAL);
+        (!lack.is_empty()).then(|| Lack::Told { url: self.url.clone(), lack: lack.to_owned() })
+    }
+
+    /// What lacks because of this answer.
+    pub fn lack(&self, error: &PeerError) -> Lack {
+        lack(&self.url, error)
+    }
+}
+
+/// What lacks because a node did not answer.
+pub fn lack(url: &str, error: &PeerError) -> Lack {
+    Lack::Node { url: url.to_owned(), reason: error.to_string() }
+}
