@@ -20,6 +20,8 @@ pub const LEADER: &str = "leader";
 pub const SCOPE: &str = "edgelog-scope";
 /// The value of [`SCOPE`] that asks one node for its own.
 pub const SCOPE_NODE: &str = "node";
+/// The value of [`SCOPE`] in the answer of a node that asked the others too; one that did not says [`SCOPE_NODE`].
+pub const SCOPE_CLUSTER: &str = "cluster";
 /// Names what an answer lacks, and why; absent from whole answers.
 pub const PARTIAL: &str = "partial";
 

@@ -95,8 +95,9 @@ pub const OTHER_NODES_MAX: usize = 64;
 /// How long a connection to another node may take to come about.
 pub const PEER_CONNECT_MAX: Duration = Duration::from_secs(1);
 
-/// How long another node's answer may take: as long as a query, and its way.
-pub const PEER_TIME_MAX: Duration = Duration::from_secs(12);
+/// How long another node's answer may take: as long as a query, and its way. Whoever asked this node, as an ingest
+/// does, waits a second longer, and gets what there is.
+pub const PEER_TIME_MAX: Duration = Duration::from_secs(11);
 
 /// How long an unused connection to another node is kept.
 pub const PEER_IDLE_MAX: Duration = Duration::from_secs(60);

@@ -85,7 +85,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     // Signals are awaited before anything slow starts, so that one that comes early is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::Runtime)?;
-    let count = config.query.peers.len();
+    let count = config.cluster.peers.len();
     if count > limits::OTHER_NODES_MAX {
         return Err(NodeError::Peers { count });
     }
@@ -151,7 +151,7 @@ fn app(
     App {
         cluster,
         queries,
-        peers: Peers::new(&config.query.peers),
+        peers: Peers::new(&config.cluster.peers),
         instance: HeaderValue::from_str(&uuid::Uuid::now_v7().to_string())
             .unwrap_or(HeaderValue::from_static("unknown")),
         metrics,

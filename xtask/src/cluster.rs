@@ -32,8 +32,23 @@ pub(crate) fn deal(partitions: u16, nodes: u16) -> anyhow::Result<Vec<Vec<u16>>>
     Ok(numbers.chunks(run.into()).map(<[u16]>::to_vec).collect())
 }
 
-/// The command line of a storage node.
-pub(crate) fn storage_arguments(listen: SocketAddr, data: &Path, partitions: &[u16]) -> Vec<OsString> {
+/// The command line of a storage node. All nodes are its peers; itself among them does no harm.
+pub(crate) fn storage_arguments(
+    listen: SocketAddr,
+    data: &Path,
+    partitions: &[u16],
+    nodes: &[SocketAddr],
+) -> Vec<OsString> {
+    let mut arguments = lone_storage_arguments(listen, data, partitions);
+    if nodes.len() > 1 {
+        let urls: Vec<String> = nodes.iter().map(|node| format!("http://{node}")).collect();
+        arguments.extend(["--peers".into(), urls.join(",").into()]);
+    }
+    arguments
+}
+
+/// The command line of a storage node that knows no other.
+pub(crate) fn lone_storage_arguments(listen: SocketAddr, data: &Path, partitions: &[u16]) -> Vec<OsString> {
     let list: Vec<String> = partitions.iter().map(u16::to_string).collect();
     vec![
         "--listen".into(),
@@ -131,8 +146,10 @@ mod tests {
 
     #[test]
     fn a_node_is_told_its_address_data_and_partitions() {
-        let arguments = storage_arguments(on_ports(&[8081])[0], Path::new("data/node-1"), &[0, 1]);
+        let (nodes, data) = (on_ports(&[8081, 8082]), Path::new("data/node-1"));
         let expected = ["--listen", "127.0.0.1:8081", "--data", "data/node-1", "--partitions", "0,1"];
-        assert_eq!(arguments, expected);
+        assert_eq!(storage_arguments(nodes[0], data, &[0, 1], &nodes[..1]), expected);
+        let arguments = storage_arguments(nodes[0], data, &[0, 1], &nodes);
+        assert_eq!(arguments[6..], ["--peers", "http://127.0.0.1:8081,http://127.0.0.1:8082"]);
     }
 }

@@ -27,19 +27,34 @@ pub(super) struct Records<'b> {
     pub(super) is_cut: bool,
     /// What the node itself says that it lacks.
     pub(super) lacks: Option<String>,
+    /// Whether it asked the other nodes too: then these are the records of all.
+    pub(super) are_of_all: bool,
+}
+
+/// Whose records a node is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Its own.
+    Node,
+    /// Those of all nodes, if it knows the others.
+    Cluster,
 }
 
 /// Asks a node for `path_and_query`, and keeps at most `bytes_max` of its answer.
 pub(super) async fn fetch<'c, S: Storage>(
     context: &Context<'c, S>,
     node: &StorageNode,
+    scope: Scope,
     path_and_query: &str,
     bytes_max: usize,
 ) -> Fetched<'c> {
+    let mut headers = vec![("accept", wire::NDJSON.to_owned())];
+    if scope == Scope::Node {
+        headers.push((wire::SCOPE, wire::SCOPE_NODE.to_owned()));
+    }
     let call = || Call {
         path_and_query: path_and_query.to_owned(),
-        // Each node is asked for its own: the merging is done here.
-        headers: vec![("accept", wire::NDJSON.to_owned()), (wire::SCOPE, wire::SCOPE_NODE.to_owned())],
+        headers: headers.clone(),
         body: None,
         time_max: limits::READ_TIME_MAX,
         rest_time_max: limits::READ_TIME_MAX,
@@ -55,6 +70,7 @@ pub(super) async fn fetch<'c, S: Storage>(
     };
     match reply.status {
         200 => {
+            let are_of_all = reply.headers.first(wire::SCOPE) == Some(wire::SCOPE_CLUSTER);
             let lacks = reply.headers.first(wire::PARTIAL).map(|lacks| format!("{node}: {lacks}"));
             let mut lines = reply.body;
             if !reply.is_whole {
@@ -62,7 +78,7 @@ pub(super) async fn fetch<'c, S: Storage>(
                     lines.bytes().iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
                 lines.bytes_mut().truncate(end);
             }
-            Fetched::Records(Records { lines, is_cut: !reply.is_whole, lacks })
+            Fetched::Records(Records { lines, is_cut: !reply.is_whole, lacks, are_of_all })
         }
         400 => {
             let content_type = model::problem::CONTENT_TYPE;

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use model::limits::{QUERY_ANSWER_BYTES_MAX, QUERY_LIMIT_DEFAULT, QUERY_LIMIT_MAX};
 use model::{Partition, Problem};
 
-use super::fetch::{Fetched, Records, fetch};
+use super::fetch::{Fetched, Records, Scope, fetch};
 use super::merge::{Merged, Source, merge};
 use super::writer::Format;
 use super::{BadParameter, format, found, single, unavailable};
@@ -26,21 +26,63 @@ pub async fn logs<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> A
     };
     let path_and_query =
         if head.query.is_empty() { "/v1/search".to_owned() } else { format!("/v1/search?{}", head.query) };
-    let bytes_max = (limits::READ_ANSWERS_BYTES_MAX / nodes.len().max(1)).min(QUERY_ANSWER_BYTES_MAX);
-    let fetches = nodes.iter().map(|node| fetch(context, node, &path_and_query, bytes_max));
-    let mut answers = Vec::with_capacity(nodes.len());
-    let mut failed = Vec::new();
-    for (node, fetched) in nodes.iter().zip(join_all(fetches).await) {
-        match fetched {
-            Fetched::Records(records) => answers.push((*node, records)),
-            Fetched::Failed(reason) => failed.push(reason),
-            Fetched::Refused(answer) => return answer,
+    match gather(context, &nodes, &path_and_query).await {
+        Ok(Gathered { answers, failed }) if answers.is_empty() => {
+            unavailable(format!("no storage node answers: {}", failed.join("; ")))
+        }
+        Ok(Gathered { answers, failed }) => newest_first(context, head, limit(&parameters), &answers, failed),
+        Err(refusal) => refusal,
+    }
+}
+
+/// What the nodes answered.
+#[derive(Default)]
+struct Gathered<'c> {
+    /// Of one node for all, or of each for itself.
+    answers: Vec<(&'c StorageNode, Records<'c>)>,
+    /// Those that lack, and why.
+    failed: Vec<String>,
+}
+
+/// Asks one node after another until one answers. Storage nodes that know each other answer for all; of those that do
+/// not, the others are asked too, all at once.
+///
+/// # Errors
+/// Storage's own words, when the request is at fault.
+async fn gather<'c, S: Storage>(
+    context: &Context<'c, S>,
+    nodes: &[&'c StorageNode],
+    path_and_query: &str,
+) -> Result<Gathered<'c>, Answer> {
+    let mut gathered = Gathered::default();
+    let scope = if nodes.len() > 1 { Scope::Cluster } else { Scope::Node };
+    let mut rest = nodes.iter().copied();
+    for node in rest.by_ref() {
+        match fetch(context, node, scope, path_and_query, QUERY_ANSWER_BYTES_MAX).await {
+            Fetched::Records(records) if records.are_of_all => {
+                // It names the nodes that do not answer itself.
+                return Ok(Gathered { answers: vec![(node, records)], failed: Vec::new() });
+            }
+            Fetched::Records(records) => {
+                gathered.answers.push((node, records));
+                break;
+            }
+            Fetched::Failed(reason) => gathered.failed.push(reason),
+            Fetched::Refused(answer) => return Err(answer),
         }
     }
-    if answers.is_empty() {
-        return unavailable(format!("no storage node answers: {}", failed.join("; ")));
+    let rest: Vec<&StorageNode> = rest.collect();
+    let left = limits::READ_ANSWERS_BYTES_MAX - QUERY_ANSWER_BYTES_MAX;
+    let bytes_max = (left / rest.len().max(1)).min(QUERY_ANSWER_BYTES_MAX);
+    let fetches = rest.iter().map(|node| fetch(context, node, Scope::Node, path_and_query, bytes_max));
+    for (node, fetched) in rest.iter().zip(join_all(fetches).await) {
+        match fetched {
+            Fetched::Records(records) => gathered.answers.push((node, records)),
+            Fetched::Failed(reason) => gathered.failed.push(reason),
+            Fetched::Refused(answer) => return Err(answer),
+        }
     }
-    newest_first(context, head, limit(&parameters), &answers, failed)
+    Ok(gathered)
 }
 
 /// The nodes to ask: all of them, or the one of a partition if one is asked for.

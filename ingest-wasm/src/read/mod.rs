@@ -1,5 +1,5 @@
 //! Reading through the ingest: `GET /v1/query` from the node that holds a service's partition, `GET /v1/logs` from
-//! all nodes, merged by time.
+//! any node, which asks the others; from all, merged by time, where the nodes do not know each other.
 //!
 //! Invariant: an answer that lacks something says so in `Partial`; a node that does not answer is never passed over
 //! in silence. What storage refuses with 400, it refuses in its own words.

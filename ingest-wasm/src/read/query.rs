@@ -5,7 +5,7 @@
 use model::limits::{QUERY_ANSWER_BYTES_MAX, QUERY_LIMIT_MAX};
 use model::{Tenant, route};
 
-use super::fetch::{Fetched, Records, fetch};
+use super::fetch::{Fetched, Records, Scope, fetch};
 use super::writer::{Format, lines};
 use super::{BadParameter, format, found, single, unavailable};
 use crate::context::Context;
@@ -28,7 +28,7 @@ pub async fn query<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> 
     // The Go service answered in the order in which it had stored them, whatever their timestamps.
     let wanted = within_limit(&head.query, limit);
     let path_and_query = format!("/v1/search?{wanted}&order=arrival&partition={partition}");
-    match fetch(context, node, &path_and_query, QUERY_ANSWER_BYTES_MAX).await {
+    match fetch(context, node, Scope::Node, &path_and_query, QUERY_ANSWER_BYTES_MAX).await {
         Fetched::Records(records) => {
             oldest_first(context, format(&head.headers, Format::JsonArray), records, limit)
         }
@@ -63,7 +63,7 @@ fn within_limit(query: &str, limit: u64) -> String {
 }
 
 fn oldest_first<S>(context: &Context<'_, S>, format: Format, records: Records<'_>, limit: u64) -> Answer {
-    let Records { lines: newest_first, is_cut, lacks } = records;
+    let Records { lines: newest_first, is_cut, lacks, .. } = records;
     let mut lacks: Vec<String> = lacks.into_iter().collect();
     if limit > QUERY_LIMIT_MAX as u64 && lines(newest_first.bytes()).count() >= QUERY_LIMIT_MAX {
         lacks

@@ -2,6 +2,7 @@
 
 use model::wire;
 
+use crate::config::tests::config;
 use crate::fake::{Fake, Reaction, Try, header, problem, text};
 use crate::storage::SendError;
 
@@ -166,9 +167,40 @@ mod of_all_nodes {
                 "http://node-2:8081/v1/search?level=INFO&limit=3"
             ]
         );
-        assert_eq!((header(&answer, "partial"), fake.in_flight_max.get()), (None, 2));
+        assert_eq!((header(&answer, "partial"), fake.in_flight_max.get()), (None, 1));
+        // The first node does not know the other: that one is asked too, for its own.
+        assert_eq!(fake.header(wire::SCOPE), [wire::SCOPE_NODE]);
         let array = Try::get("/v1/logs?limit=1").with("accept", "application/json").answer(&fake);
         assert_eq!(text(&array), format!("[{}]", line(9, "a")));
+    }
+
+    #[test]
+    fn a_node_that_knows_the_others_answers_for_all_of_them() {
+        let all = ndjson(&[line(9, "a"), line(5, "c")]).with(wire::SCOPE, wire::SCOPE_CLUSTER);
+        let fake = nodes(all.clone(), ndjson(&[line(7, "never asked")]));
+        let answer = Try::get("/v1/logs?limit=3").answer(&fake);
+        assert_eq!(text(&answer), format!("{}\n{}\n", line(9, "a"), line(5, "c")));
+        assert_eq!(urls(&fake), ["http://node-1:8081/v1/search?limit=3"]);
+
+        let partial = all.with("partial", "node http://node-1:8081 did not answer: it cannot be reached");
+        let fake = nodes(Reaction::refused_connection(), partial);
+        let answer = Try::get("/v1/logs?limit=3").answer(&fake);
+        assert_eq!(text(&answer), format!("{}\n{}\n", line(9, "a"), line(5, "c")));
+        // In the words of the node that asked it, and once.
+        let told = header(&answer, "partial").unwrap();
+        assert_eq!(told.matches("http://node-1:8081").count(), 1, "{told}");
+    }
+
+    #[test]
+    fn several_nodes_that_do_not_know_each_other_are_asked_at_once() {
+        let four = config(["ingest-1", "http://a:1,http://b:1,http://c:1,http://d:1", "4", ""]).unwrap();
+        let mut time = 0;
+        let fake = Fake::new(move |_, _| {
+            time += 1;
+            ndjson(&[line(time, "m")])
+        });
+        let answer = Try::get("/v1/logs").answer_with(&fake, &four, 1);
+        assert_eq!((text(&answer).lines().count(), fake.in_flight_max.get()), (4, 3));
     }
 
     #[test]

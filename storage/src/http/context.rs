@@ -6,19 +6,20 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use super::error::ApiError;
-use super::scope::{self, PeerAnswers};
+use super::scope::{self, PeerAnswers, Scope};
 use super::search::{QUERY_STATS, note, records_response};
 use super::{Shared, parameters};
-use crate::query::{ContextQuery, Format, RecordWriter, RecordsAnswer, Stats};
+use crate::query::{ContextQuery, Format, Plan, RecordWriter, RecordsAnswer, Stats};
 
 /// Reads a record and its neighbours.
 pub(super) async fn context(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
     let query = ContextQuery::parse(parameters::pairs(&parameters))?;
     let format = parameters::format(request.headers(), Format::Ndjson);
-    let is_elsewhere = shared.app.partition(query.partition).is_none();
-    if is_elsewhere && scope::asks_all(&shared, request.headers()) {
-        return context_elsewhere(&shared, &parameters, query, format).await;
+    if let Scope::Cluster(plan) = scope::of(&shared, request.headers())?
+        && shared.app.partition(query.partition).is_none()
+    {
+        return context_elsewhere(&shared, &plan, &parameters, query, format).await;
     }
     shared.app.check_partition(Some(query.partition))?;
     let answer = shared.app.queries.context(query, format).await;
@@ -30,12 +31,13 @@ pub(super) async fn context(State(shared): State<Shared>, request: Request) -> R
 /// The answer of the node that holds the partition.
 async fn context_elsewhere(
     shared: &Shared,
+    plan: &Plan,
     parameters: &[(String, String)],
     query: ContextQuery,
     format: Format,
 ) -> Result<Response, ApiError> {
     let path_and_query = scope::path_and_query("/v1/context", parameters::pairs(parameters));
-    let PeerAnswers { useful, lacks } = scope::ask_peers(shared, &path_and_query).await;
+    let PeerAnswers { useful, lacks } = scope::ask_peers(shared, plan, &path_and_query).await;
     let Some(answer) = useful.into_iter().next() else {
         // Whether there is such a record is not known while a node is silent.
         return Err(match lacks.into_iter().next() {

@@ -5,14 +5,17 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use model::Partition;
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::scope;
+use super::scope::{self, Scope};
 use super::search::{describe, note};
 use super::{Shared, parameters};
 use crate::clock::unix_now_ms;
-use crate::query::{Buckets, CountsAnswer, Histogram, HistogramQuery, Lack, PoolError, Stats};
+use crate::query::{
+    Buckets, CountsAnswer, Filter, Histogram, HistogramQuery, Lack, Plan, PoolError, Stats, parse_partition,
+};
 
 /// The times of a node's first and last records; none when it has none.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -24,19 +27,24 @@ pub(super) struct Extent {
 /// Counts.
 pub(super) async fn histogram(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
-    let query = HistogramQuery::parse(parameters::pairs(&parameters), unix_now_ms())?;
-    let mut extent = shared.app.queries.extent(query.filter.partition);
-    let answer = if scope::asks_all(&shared, request.headers()) {
-        let mut lacks = Vec::new();
-        if !(query.has_begin && query.has_end) {
-            extent = widest(&shared, extent, &mut lacks).await;
+    let mut query = HistogramQuery::parse(parameters::pairs(&parameters), unix_now_ms())?;
+    let answer = match scope::of(&shared, request.headers())? {
+        Scope::Cluster(plan) => {
+            query.filter.share = plan.own.clone();
+            let mut extent = shared.app.queries.extent(&query.filter);
+            let mut lacks = Vec::new();
+            if !(query.has_begin && query.has_end) {
+                extent = widest(&shared, &plan, query.filter.partition, extent, &mut lacks).await?;
+            }
+            let buckets = query.buckets(extent)?;
+            count_all(&shared, &plan, &parameters, query, buckets, lacks).await
         }
-        let buckets = query.buckets(extent)?;
-        count_all(&shared, &parameters, query, buckets, lacks).await
-    } else {
-        shared.app.check_partition(query.filter.partition)?;
-        let buckets = query.buckets(extent)?;
-        shared.app.queries.histogram(query.filter, buckets).await
+        Scope::Node(share) => {
+            shared.app.check_partition(query.filter.partition)?;
+            query.filter.share = share;
+            let buckets = query.buckets(shared.app.queries.extent(&query.filter))?;
+            shared.app.queries.histogram(query.filter, buckets).await
+        }
     };
     note(&shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
     let answer = answer?;
@@ -45,24 +53,43 @@ pub(super) async fn histogram(State(shared): State<Shared>, request: Request) ->
     Ok(response)
 }
 
-/// From when to when this node's records are.
-pub(super) async fn extent(State(shared): State<Shared>) -> Json<Extent> {
-    let extent = shared.app.queries.extent(None);
-    Json(Extent { first: extent.map(|(first, _)| first), last: extent.map(|(_, last)| last) })
+/// From when to when this node's records are, or those of one partition.
+pub(super) async fn extent(State(shared): State<Shared>, request: Request) -> Result<Json<Extent>, ApiError> {
+    let [partition] = parameters::take(request.uri(), ["partition"])?;
+    let partition = partition.map(|partition| parse_partition(&partition)).transpose()?;
+    shared.app.check_partition(partition)?;
+    let share = match scope::of(&shared, request.headers())? {
+        Scope::Node(share) => share,
+        Scope::Cluster(plan) => plan.own,
+    };
+    let mut filter = Filter::default().within(share);
+    filter.partition = partition;
+    let extent = shared.app.queries.extent(&filter);
+    Ok(Json(Extent { first: extent.map(|(first, _)| first), last: extent.map(|(_, last)| last) }))
 }
 
 /// From when to when the records of all nodes are.
-async fn widest(shared: &Shared, own: Option<(u64, u64)>, lacks: &mut Vec<Lack>) -> Option<(u64, u64)> {
-    let mut answers = scope::ask_peers(shared, "/v1/extent").await;
+async fn widest(
+    shared: &Shared,
+    plan: &Plan,
+    partition: Option<Partition>,
+    own: Option<(u64, u64)>,
+    lacks: &mut Vec<Lack>,
+) -> Result<Option<(u64, u64)>, ApiError> {
+    let partition_text = partition.map(|partition| partition.to_string());
+    let asked = partition_text.as_deref().map(|partition| ("partition", partition));
+    let mut answers = scope::ask_peers(shared, plan, &scope::path_and_query("/v1/extent", asked)).await;
+    answers.check_partition(shared, partition)?;
     let theirs = answers.counts::<Extent>(&mut Stats::default());
     lacks.append(&mut answers.lacks);
     let theirs = theirs.into_iter().filter_map(|extent| extent.first.zip(extent.last));
-    theirs.chain(own).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    Ok(theirs.chain(own).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))))
 }
 
 /// Counts on all nodes at once, in the same buckets.
 async fn count_all(
     shared: &Shared,
+    plan: &Plan,
     parameters: &[(String, String)],
     query: HistogramQuery,
     buckets: Buckets,
@@ -76,7 +103,7 @@ async fn count_all(
     let path_and_query = scope::path_and_query("/v1/histogram", asked);
     let (own, mut peers) = tokio::join!(
         shared.app.queries.histogram(query.filter, buckets),
-        scope::ask_peers(shared, &path_and_query)
+        scope::ask_peers(shared, plan, &path_and_query)
     );
     let CountsAnswer { counts, lacks: own_lacks, mut stats } = own?;
     let mut parts = peers.counts(&mut stats);

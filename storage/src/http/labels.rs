@@ -9,12 +9,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
-use super::scope;
+use super::scope::{self, Scope};
 use super::search::{describe, note};
 use super::{Shared, parameters};
 use crate::clock::unix_now_ms;
 use crate::limits;
-use crate::query::{CountQuery, Counted, CountsAnswer, PoolError, merge_counted};
+use crate::query::{CountQuery, Counted, CountsAnswer, Plan, PoolError, merge_counted};
 
 /// A value of a label.
 #[derive(Serialize, Deserialize)]
@@ -53,10 +53,9 @@ async fn count(
     let limit = Some(limits::LABELS_LISTED_DEFAULT);
     let query = CountQuery::parse(parameters::pairs(&parameters), limit, unix_now_ms())?;
     let limit = query.limit;
-    let answer = if scope::asks_all(shared, &request.headers) {
-        count_all(shared, &parameters, query, of).await
-    } else {
-        shared.app.queries.labels(query.filter, of).await
+    let answer = match scope::of(shared, &request.headers)? {
+        Scope::Cluster(plan) => count_all(shared, &plan, &parameters, query, of).await,
+        Scope::Node(share) => shared.app.queries.labels(query.filter.within(share), of).await,
     };
     note(shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
     let CountsAnswer { counts, lacks, stats } = answer?;
@@ -66,6 +65,7 @@ async fn count(
 /// Counts on all nodes at once. Of each the most frequent are asked for, as many as one may answer with.
 async fn count_all(
     shared: &Shared,
+    plan: &Plan,
     parameters: &[(String, String)],
     query: CountQuery,
     of: Option<String>,
@@ -79,8 +79,9 @@ async fn count_all(
     };
     let path_and_query = scope::path_and_query(&path, asked.chain([("limit", limit.as_str())]));
     let are_values = of.is_some();
+    let filter = query.filter.within(plan.own.clone());
     let (own, mut peers) =
-        tokio::join!(shared.app.queries.labels(query.filter, of), scope::ask_peers(shared, &path_and_query));
+        tokio::join!(shared.app.queries.labels(filter, of), scope::ask_peers(shared, plan, &path_and_query));
     let CountsAnswer { counts, mut lacks, mut stats } = own?;
     let mut parts: Vec<Vec<Counted>> = if are_values {
         let values = peers.counts::<Vec<ValueCount>>(&mut stats).into_iter();

@@ -87,9 +87,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/labels", get(labels::names).fallback(get_only))
         .route("/v1/labels/{name}/values", get(labels::values).fallback(get_only))
         .route("/v1/context", get(context::context).fallback(get_only));
-    let instance = app.instance.clone();
-    let reads =
-        reads.layer(axum::middleware::map_response(move |response| scope::sign(instance.clone(), response)));
+    let shared = Shared { app, budget, peer_limit };
+    let reads = reads.layer(axum::middleware::from_fn_with_state(shared.clone(), scope::sign));
     Router::new()
         .merge(reads)
         .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
@@ -101,7 +100,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(health::live).fallback(get_only))
         .route("/readyz", get(health::ready).fallback(get_only))
         .fallback(unknown_path)
-        .with_state(Shared { app, budget, peer_limit })
+        .with_state(shared)
 }
 
 impl App {

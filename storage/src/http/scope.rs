@@ -3,14 +3,17 @@
 //! A call with `Edgelog-Scope: node` is answered by this node alone, so that a question never goes round. Invariant:
 //! each node's records are in an answer once, though a node be named twice, or be this one.
 
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use model::wire;
+use model::{Partition, wire};
 use serde::de::DeserializeOwned;
 use url::form_urlencoded::Serializer;
 
 use super::Shared;
-use crate::query::{Lack, PeerAnswer, PeerError, Stats};
+use super::error::ApiError;
+use crate::query::{Lack, PeerAnswer, PeerError, Plan, SHARE, Share, Stats};
 
 /// Which process answers.
 const INSTANCE: &str = "edgelog-instance";
@@ -24,16 +27,45 @@ pub(super) struct PeerAnswers {
     pub(super) lacks: Vec<Lack>,
 }
 
-/// Says in an answer which process gave it.
-pub(super) async fn sign(instance: HeaderValue, mut response: Response) -> Response {
-    response.headers_mut().insert(HeaderName::from_static(INSTANCE), instance);
-    response
+/// Whom a request asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// This node alone, for this share of what it holds.
+    Node(Share),
+    /// All nodes.
+    Cluster(Plan),
 }
 
-/// Whether other nodes are to be asked too.
-pub(super) fn asks_all(shared: &Shared, headers: &HeaderMap) -> bool {
+/// Whom a request asks.
+///
+/// # Errors
+/// When it names partitions that cannot be.
+pub(super) fn of(shared: &Shared, headers: &HeaderMap) -> Result<Scope, ApiError> {
+    let share = match headers.get(SHARE).map(HeaderValue::to_str) {
+        Some(value) => value.ok().and_then(|value| value.parse().ok()).ok_or_else(|| ApiError::Header {
+            name: SHARE,
+            detail: "it is a list of partitions, as in 0,2".to_owned(),
+        })?,
+        None => Share::All,
+    };
     let is_for_node = headers.get(wire::SCOPE).is_some_and(|scope| scope == wire::SCOPE_NODE);
-    !is_for_node && !shared.app.peers.is_empty()
+    if is_for_node || shared.app.peers.is_empty() {
+        return Ok(Scope::Node(share));
+    }
+    Ok(Scope::Cluster(shared.app.peers.plan()))
+}
+
+/// Says in an answer which process gave it, and for whom it speaks.
+pub(super) async fn sign(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let speaks_for = match of(&shared, request.headers()) {
+        Ok(Scope::Cluster(_)) => wire::SCOPE_CLUSTER,
+        _ => wire::SCOPE_NODE,
+    };
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static(INSTANCE), shared.app.instance.clone());
+    headers.insert(HeaderName::from_static(wire::SCOPE), HeaderValue::from_static(speaks_for));
+    response
 }
 
 /// A path with these parameters.
@@ -59,11 +91,11 @@ pub(super) fn with_times<'a>(
     })
 }
 
-/// Asks all other nodes. One that does not hold what is asked for (404) lacks nothing.
-pub(super) async fn ask_peers(shared: &Shared, path_and_query: &str) -> PeerAnswers {
+/// Makes the plan's calls. A node that does not hold what is asked for (404) lacks nothing.
+pub(super) async fn ask_peers(shared: &Shared, plan: &Plan, path_and_query: &str) -> PeerAnswers {
     let mut answers = PeerAnswers::default();
     let mut seen: Vec<HeaderValue> = vec![shared.app.instance.clone()];
-    for answer in shared.app.peers.ask_all(path_and_query).await {
+    for answer in shared.app.peers.ask(plan, path_and_query).await {
         let answer = match answer {
             Ok(answer) => answer,
             Err(lack) => {
@@ -90,6 +122,18 @@ pub(super) async fn ask_peers(shared: &Shared, path_and_query: &str) -> PeerAnsw
 }
 
 impl PeerAnswers {
+    /// Refuses a question about a partition that no node holds.
+    pub(super) fn check_partition(
+        &self,
+        shared: &Shared,
+        partition: Option<Partition>,
+    ) -> Result<(), ApiError> {
+        if self.useful.is_empty() && self.lacks.is_empty() {
+            shared.app.check_partition(partition)?;
+        }
+        Ok(())
+    }
+
     /// The counts of each node, and what all of them took. What is not understood lacks.
     pub(super) fn counts<T: DeserializeOwned>(&mut self, stats: &mut Stats) -> Vec<T> {
         let mut counts = Vec::new();

@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use model::wire;
 
 use super::error::ApiError;
-use super::scope::{self, PeerAnswers};
+use super::scope::{self, PeerAnswers, Scope};
 use super::{Shared, parameters};
 use crate::clock::unix_now_ms;
-use crate::query::{Format, Lack, Part, PeerAnswer, PeerError, PoolError, Query, RecordsAnswer, Stats};
+use crate::query::{Format, Lack, Part, PeerAnswer, PeerError, Plan, PoolError, Query, RecordsAnswer, Stats};
 
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("next-cursor");
 pub(super) const QUERY_STATS: HeaderName = HeaderName::from_static("query-stats");
@@ -25,11 +25,13 @@ pub(super) async fn search(State(shared): State<Shared>, request: Request) -> Re
     let parameters = parameters::decode(request.uri())?;
     let query = Query::parse(parameters::pairs(&parameters), unix_now_ms())?;
     let format = parameters::format(request.headers(), Format::Ndjson);
-    let answer = if scope::asks_all(&shared, request.headers()) {
-        search_all(&shared, &parameters, query, format).await
-    } else {
-        shared.app.check_partition(query.filter.partition)?;
-        shared.app.queries.search(query, format).await
+    let answer = match scope::of(&shared, request.headers())? {
+        Scope::Cluster(plan) => search_all(&shared, &plan, &parameters, query, format).await?,
+        Scope::Node(share) => {
+            shared.app.check_partition(query.filter.partition)?;
+            let filter = query.filter.within(share);
+            shared.app.queries.search(Query { filter, ..query }, format).await
+        }
     };
     note(&shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
     Ok(records_response(answer?, format))
@@ -38,23 +40,29 @@ pub(super) async fn search(State(shared): State<Shared>, request: Request) -> Re
 /// Searches on all nodes at once.
 async fn search_all(
     shared: &Shared,
+    plan: &Plan,
     parameters: &[(String, String)],
     query: Query,
     format: Format,
-) -> Result<RecordsAnswer, PoolError> {
+) -> Result<Result<RecordsAnswer, PoolError>, ApiError> {
     let (from, to) = (query.filter.from_ms.to_string(), query.filter.to_ms.to_string());
     let asked = scope::with_times(parameters, &from, &to).filter(|(name, _)| *name != "fields");
     let path_and_query = scope::path_and_query("/v1/search", asked.chain([("fields", "meta")]));
-    let own = Query { with_places: true, ..query.clone() };
+    let filter = query.filter.clone().within(plan.own.clone());
+    let own = Query { with_places: true, filter, ..query.clone() };
     let (own, peers) = tokio::join!(
         shared.app.queries.search(own, Format::Ndjson),
-        scope::ask_peers(shared, &path_and_query)
+        scope::ask_peers(shared, plan, &path_and_query)
     );
-    let RecordsAnswer { body, next, lacks, stats, .. } = own?;
+    let RecordsAnswer { body, next, lacks, stats, .. } = match own {
+        Ok(own) => own,
+        Err(error) => return Ok(Err(error)),
+    };
+    peers.check_partition(shared, query.filter.partition)?;
     let PeerAnswers { useful, lacks: peers_lacks } = peers;
     let mut parts = vec![Part { body, next, lacks: lacks.into_iter().chain(peers_lacks).collect(), stats }];
     parts.extend(useful.iter().map(part_of));
-    shared.app.queries.merge(parts, useful, query, format).await
+    Ok(shared.app.queries.merge(parts, useful, query, format).await)
 }
 
 /// Another node's answer as a part of the whole.

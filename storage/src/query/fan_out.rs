@@ -3,6 +3,8 @@
 //! Invariants: only the URLs that the operator gave are called; a node that does not answer, or whose answer is no
 //! use, is named; what answers take in memory is bounded in the whole process. Must not know what is asked.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -13,13 +15,16 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use model::wire;
+use model::{Partition, wire};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use url::Url;
 
 use super::stats::Lack;
 use crate::limits;
+
+/// Of which of its partitions a node answers, in answers of nodes to one another; without it, of all.
+pub const SHARE: &str = "edgelog-partitions";
 
 /// The other nodes.
 #[derive(Clone, Debug)]
@@ -28,6 +33,25 @@ pub struct Peers {
     /// Without a slash at the end.
     urls: Arc<[String]>,
     answer_bytes: Arc<Semaphore>,
+}
+
+/// Which of the partitions that a node holds it looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// All.
+    #[default]
+    All,
+    /// Those of these.
+    Only(Arc<[Partition]>),
+}
+
+/// Who looks at what for one question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What the node that was asked looks at itself.
+    pub own: Share,
+    /// The nodes that are called, by URL, each with its share. No partition is in two shares.
+    pub calls: Vec<(String, Share)>,
 }
 
 /// What a node answered.
@@ -96,23 +120,23 @@ impl Peers {
         self.urls.is_empty()
     }
 
-    /// Their URLs.
-    pub fn urls(&self) -> &[String] {
-        &self.urls
+    /// Who looks at what. Every partition has one holder: each node looks at all that it holds.
+    pub fn plan(&self) -> Plan {
+        Plan { own: Share::All, calls: self.urls.iter().map(|url| (url.clone(), Share::All)).collect() }
     }
 
-    /// Asks all of them. Waits no longer than a query may take.
-    pub async fn ask_all(&self, path_and_query: &str) -> Vec<Result<PeerAnswer, Lack>> {
-        join_all(self.urls.iter().map(|url| self.ask(url, path_and_query))).await
+    /// Makes the plan's calls, all at once. Waits no longer than a query may take.
+    pub async fn ask(&self, plan: &Plan, path_and_query: &str) -> Vec<Result<PeerAnswer, Lack>> {
+        join_all(plan.calls.iter().map(|(url, share)| self.ask_one(url, share, path_and_query))).await
     }
 
-    async fn ask(&self, url: &str, path_and_query: &str) -> Result<PeerAnswer, Lack> {
-        let answer = timeout(limits::PEER_TIME_MAX, self.call(url, path_and_query));
+    async fn ask_one(&self, url: &str, share: &Share, path_and_query: &str) -> Result<PeerAnswer, Lack> {
+        let answer = timeout(limits::PEER_TIME_MAX, self.call(url, share, path_and_query));
         answer.await.unwrap_or(Err(PeerError::TimedOut)).map_err(|error| lack(url, &error))
     }
 
-    async fn call(&self, url: &str, path_and_query: &str) -> Result<PeerAnswer, PeerError> {
-        let response = self.open(url, path_and_query, &[]).await?;
+    async fn call(&self, url: &str, share: &Share, path_and_query: &str) -> Result<PeerAnswer, PeerError> {
+        let response = self.open(url, share, path_and_query, &[]).await?;
         let (parts, mut body) = response.into_parts();
         let mut bytes = BytesMut::new();
         let mut share: Option<OwnedSemaphorePermit> = None;
@@ -147,6 +171,7 @@ impl Peers {
     pub async fn open(
         &self,
         url: &str,
+        share: &Share,
         path_and_query: &str,
         headers: &[(&str, &str)],
     ) -> Result<Response<Incoming>, PeerError> {
@@ -154,10 +179,42 @@ impl Peers {
             .method(Method::GET)
             .uri(format!("{url}{path_and_query}"))
             .header(wire::SCOPE, wire::SCOPE_NODE);
+        if let Share::Only(_) = share {
+            request = request.header(SHARE, share.to_string());
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         Ok(self.client.request(request.body(Empty::new())?).await?)
+    }
+}
+
+impl Share {
+    /// Whether the partition is in it, should the node hold it.
+    pub fn contains(&self, partition: Partition) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(partitions) => partitions.contains(&partition),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Only(partitions) = self else { return f.write_str("all") };
+        for (place, partition) in partitions.iter().enumerate() {
+            write!(f, "{}{partition}", if place == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Share {
+    type Err = model::ids::InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split(',').map(str::trim).filter(|number| !number.is_empty());
+        Ok(Self::Only(numbers.map(str::parse).collect::<Result<_, _>>()?))
     }
 }
 
@@ -180,6 +237,6 @@ impl PeerAnswer {
 }
 
 /// What lacks because a node did not answer.
-pub fn lack(url: &str, error: &PeerError) -> Lack {
+fn lack(url: &str, error: &PeerError) -> Lack {
     Lack::Node { url: url.to_owned(), reason: error.to_string() }
 }

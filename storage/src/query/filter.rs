@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use memchr::memmem::Finder;
 use model::Partition;
 
+use super::fan_out::Share;
 use super::needle::Needle;
 use super::pattern::Pattern;
 use super::probe::{Edge, Probe};
@@ -26,6 +27,8 @@ pub struct Filter {
     pub levels: Vec<String>,
     /// Only in this partition.
     pub partition: Option<Partition>,
+    /// In which of its partitions the node that is asked looks.
+    pub share: Share,
     pub(super) labels: Vec<LabelFilter>,
     pub(super) lines: Vec<LineFilter>,
 }
@@ -81,6 +84,7 @@ impl Default for Filter {
             services: Vec::new(),
             levels: Vec::new(),
             partition: None,
+            share: Share::All,
             labels: Vec::new(),
             lines: Vec::new(),
         }
@@ -88,6 +92,16 @@ impl Default for Filter {
 }
 
 impl Filter {
+    /// The same for a node that looks at this share of its partitions.
+    pub fn within(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// Whether records of this partition are wanted.
+    pub(super) fn wants_partition(&self, partition: Partition) -> bool {
+        self.partition.is_none_or(|wanted| wanted == partition) && self.share.contains(partition)
+    }
+
     /// Whether records of this time are wanted.
     pub(super) fn wants_time(&self, timestamp_ms: u64) -> bool {
         (self.from_ms..self.to_ms).contains(&timestamp_ms)

@@ -42,7 +42,7 @@ pub struct Merged {
 }
 
 /// Puts answers together.
-pub fn merge(parts: &[Part], query: &Query, format: Format, bytes_max: usize) -> Merged {
+pub(super) fn merge(parts: &[Part], query: &Query, format: Format, bytes_max: usize) -> Merged {
     let direction = query.direction;
     let mut merged = Merged::default();
     for part in parts {

@@ -34,11 +34,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use model::Partition;
 use model::limits as shared;
 
 pub use encode::{Format, RecordWriter};
-pub use fan_out::{PeerAnswer, PeerError, Peers};
+pub use fan_out::{PeerAnswer, PeerError, Peers, Plan, SHARE, Share};
 pub use filter::Filter;
 pub use histogram::{Buckets, Histogram};
 pub use key::{Cursor, Direction, Key, Order};
@@ -106,7 +105,7 @@ impl Queries {
     pub async fn search(&self, query: Query, format: Format) -> Result<RecordsAnswer, PoolError> {
         let partitions = Arc::clone(&self.partitions);
         self.run(move |watch| {
-            let snapshot = Snapshot::now(&partitions, query.filter.partition);
+            let snapshot = Snapshot::now(&partitions, &query.filter);
             let found = search::search(&snapshot, &query, shared::QUERY_ANSWER_BYTES_MAX, watch);
             let body = found.encode(format, query.with_places);
             let records = found.records.len();
@@ -166,9 +165,9 @@ impl Queries {
         Ok(answer.map(|answer| RecordsAnswer { body, ..answer }))
     }
 
-    /// The times of the first record and the last; `None` when there are none.
-    pub fn extent(&self, partition: Option<Partition>) -> Option<(u64, u64)> {
-        histogram::extent(&Snapshot::now(&self.partitions, partition))
+    /// The times of the first record and the last in the partitions that the filter wants; `None` when there are none.
+    pub fn extent(&self, filter: &Filter) -> Option<(u64, u64)> {
+        histogram::extent(&Snapshot::now(&self.partitions, filter))
     }
 
     /// How many records pass the filter in each bucket, by level.
@@ -239,7 +238,7 @@ impl Queries {
         let partitions = Arc::clone(&self.partitions);
         let (_, answer) = self
             .run(move |watch| {
-                let snapshot = Snapshot::now(&partitions, filter.partition);
+                let snapshot = Snapshot::now(&partitions, &filter);
                 let (counts, lacks, stats) = work(&snapshot, &filter, watch);
                 (Vec::new(), CountsAnswer { counts, lacks, stats })
             })

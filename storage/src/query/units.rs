@@ -115,9 +115,9 @@ enum Piece {
 }
 
 impl Snapshot {
-    /// All that can be read now of these partitions.
-    pub(super) fn now(indexes: &[Arc<PartitionIndex>], only: Option<Partition>) -> Self {
-        let wanted = indexes.iter().filter(|index| only.is_none_or(|only| only == index.partition()));
+    /// All that can be read now of those of these partitions that the filter wants.
+    pub(super) fn now(indexes: &[Arc<PartitionIndex>], filter: &Filter) -> Self {
+        let wanted = indexes.iter().filter(|index| filter.wants_partition(index.partition()));
         let pin = |index: &Arc<PartitionIndex>| Pinned {
             index: Arc::clone(index),
             begin: Offset::ZERO,

@@ -48,7 +48,7 @@ impl Part {
         more: &[&str],
     ) -> anyhow::Result<Self> {
         let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let mut arguments = cluster::storage_arguments(any_port, &dir.join(name), partitions);
+        let mut arguments = cluster::lone_storage_arguments(any_port, &dir.join(name), partitions);
         arguments.extend(["--fsync", "always"].iter().chain(more).map(OsString::from));
         Self::start(Process::start(name, programs.path("storage")?, &arguments, &dir.join("log"))?)
     }

@@ -187,9 +187,10 @@ impl Parts {
         signals: &mut StopSignals,
     ) -> anyhow::Result<()> {
         let log_dir = workspace::log_dir();
+        let nodes: Vec<SocketAddr> = plan.nodes.iter().map(|node| node.listen).collect();
         for node in &plan.nodes {
             let data = workspace::root().join(&node.data);
-            let arguments = cluster::storage_arguments(node.listen, &data, &node.partitions);
+            let arguments = cluster::storage_arguments(node.listen, &data, &node.partitions, &nodes);
             self.storage.push(Process::start(&node.name, programs.path("storage")?, &arguments, &log_dir)?);
         }
         for (process, node) in self.storage.iter_mut().zip(&plan.nodes) {

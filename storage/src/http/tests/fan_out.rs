@@ -26,6 +26,25 @@ async fn any_node_answers_for_all_and_each_record_is_told_once() {
 }
 
 #[tokio::test]
+async fn an_inner_call_is_about_the_partitions_that_it_names() {
+    let cluster = Cluster::start(2).await;
+    cluster.fill(40).await;
+    let share = |list: &'static str| [("edgelog-scope", "node"), ("edgelog-partitions", list)];
+    let found = cluster.get(1, "/v1/search?limit=1000", &share("3, 0")).await;
+    assert!(found.times().len() == 10 && found.times().iter().all(|time| time % 4 == 3), "{}", found.body);
+    let services: Vec<ServiceSummary> = cluster.get(1, "/v1/services", &share("2")).await.json();
+    assert_eq!(services.iter().map(|service| &*service.service).collect::<Vec<_>>(), ["service-2"]);
+    let histogram: Histogram = cluster.get(1, "/v1/histogram", &share("3")).await.json();
+    assert_eq!((histogram.from, histogram.total), (1003, 10));
+    let labels: serde_json::Value = cluster.get(1, "/v1/labels", &share("")).await.json();
+    assert_eq!(labels, serde_json::json!([]));
+    assert_eq!(cluster.get(1, "/v1/services", &share("x")).await.status, StatusCode::BAD_REQUEST);
+    let whole = cluster.get(1, "/v1/search", &[]).await;
+    assert_eq!((found.header("edgelog-scope"), whole.header("edgelog-scope")), ("node", "cluster"));
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_cursor_goes_on_over_all_nodes_without_a_gap_or_a_repetition() {
     let cluster = Cluster::start(2).await;
     let times = cluster.fill(50).await;
@@ -107,6 +126,9 @@ async fn a_partition_of_another_node_is_read_there() {
     assert_eq!(context.json::<Vec<serde_json::Value>>().len(), 4);
     let missing = cluster.get(0, "/v1/context?partition=3&offset=500", &[]).await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    for path in ["/v1/search?partition=9", "/v1/histogram?partition=9", "/v1/context?partition=9&offset=0"] {
+        assert_eq!(cluster.get(0, path, &[]).await.status, StatusCode::NOT_FOUND, "{path}: nobody holds it");
+    }
     cluster.nodes.pop().unwrap().stop().await;
     // Whether there is such a record cannot be told now.
     let silent = cluster.get(0, "/v1/context?partition=3&offset=5", &[]).await;

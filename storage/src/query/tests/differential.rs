@@ -346,7 +346,7 @@ impl Node {
     }
 
     fn ask_counts(&self, asked: &Asked, filter: &Filter, expected: &[Stored]) {
-        let snapshot = Snapshot::now(&self.partitions, filter.partition);
+        let snapshot = Snapshot::now(&self.partitions, filter);
         let (services, lacks, _) = services::services(&snapshot, filter, &no_hurry());
         assert_eq!(lacks, []);
         let mut names: Vec<&str> = expected.iter().map(|stored| text(&stored.record, "service")).collect();

@@ -130,11 +130,11 @@ impl Node {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot::now(&self.partitions, None)
+        Snapshot::now(&self.partitions, &Filter::default())
     }
 
     fn search(&self, query: &Query) -> Found {
-        let snapshot = Snapshot::now(&self.partitions, query.filter.partition);
+        let snapshot = Snapshot::now(&self.partitions, &query.filter);
         search::search(&snapshot, query, usize::MAX, &no_hurry())
     }
 
