@@ -120,7 +120,7 @@ impl<'r> Bench<'r> {
                 (errors.sum(), answer.stats.scanned_bytes)
             }
             Asked::Histogram(query) => {
-                let buckets = query.buckets(self.queries.extent(None))?;
+                let buckets = query.buckets(self.queries.extent(&query.filter))?;
                 let answer = self.runtime.block_on(self.queries.histogram(query.filter.clone(), buckets))?;
                 (answer.counts.total, answer.stats.scanned_bytes)
             }

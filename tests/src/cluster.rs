@@ -167,13 +167,7 @@ impl ClusterSpec {
         let runs: Vec<&[u16]> = numbers.chunks(run).collect();
         assert_eq!(runs.len(), self.nodes, "every node has partitions");
         let named = (1..).map(|number| format!("node-{number}")).zip(runs);
-        let mut nodes: Vec<Node> =
-            named.map(|(name, run)| Node::new(dir, &name, run.to_vec(), &self.node_flags)).collect();
-        if self.nodes > 1 {
-            let urls: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
-            nodes.iter_mut().for_each(|node| node.add_flag("--peers", &urls.join(",")));
-        }
-        nodes
+        named.map(|(name, run)| Node::new(dir, &name, run.to_vec(), &self.node_flags)).collect()
     }
 
     fn make_ingests(&self, dir: &Path, urls: &[String]) -> Vec<Ingest> {

@@ -61,7 +61,7 @@ async fn a_query_gives_the_last_records_of_its_service_oldest_first() {
 
 #[tokio::test]
 async fn logs_are_the_newest_of_all_nodes_that_pass_every_filter() {
-    let cluster = ClusterSpec::default().start().await;
+    let cluster = ClusterSpec::default().peers().start().await;
     assert_eq!(get(&cluster, "/v1/logs").await.expect(200).text(), "");
     let corpus = corpus();
     for (number, batch) in corpus.chunks(23).enumerate() {
@@ -114,7 +114,7 @@ async fn logs_are_the_newest_of_all_nodes_that_pass_every_filter() {
 
 #[tokio::test]
 async fn an_answer_that_lacks_a_node_says_so() {
-    let mut cluster = ClusterSpec::default().start().await;
+    let mut cluster = ClusterSpec::default().peers().start().await;
     let corpus = corpus();
     cluster.send(&corpus, "k").await.expect(200);
     cluster.nodes[1].kill();

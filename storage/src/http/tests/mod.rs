@@ -133,7 +133,7 @@ impl Node {
         }
         let indexer = Indexer::new(indexed.iter().cloned(), usize::MAX);
         let app = Arc::new(App {
-            node: format!("node-{number}"),
+            cluster: Arc::new(ClusterView::new(format!("node-{number}"), &urls[usize::from(number)], urls)),
             partitions,
             queries: Queries::new(indexed, Pool::new(4)),
             peers: Peers::new(urls),
