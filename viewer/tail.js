@@ -69,7 +69,7 @@ export async function follow(params, { signal, onRows, onGap, onStatus }) {
           wait = RETRY_MS_MIN;
         } else {
           lastId = events.findLast((event) => event.id !== null)?.id ?? lastId;
-          deliver(events, onRows, onGap);
+          deliver(events, onRows, onGap, (partial) => onStatus('live', null, partial));
         }
       }
       if (!signal.aborted) onStatus('lost', new ApiError({ kind: 'network', title: 'The live tail was closed by the node' }));
@@ -115,7 +115,7 @@ function lost(detail) {
   return new ApiError({ kind: 'network', title: 'The live tail broke off', detail });
 }
 
-function deliver(events, onRows, onGap) {
+function deliver(events, onRows, onGap, onPartial) {
   let rows = [];
   for (const event of events) {
     if (event.event === 'record') {
@@ -124,6 +124,9 @@ function deliver(events, onRows, onGap) {
       if (rows.length > 0) onRows(rows);
       rows = [];
       onGap(Number(JSON.parse(event.data).missed) || 0);
+    } else if (event.event === 'partial') {
+      // A node was lost, or is back.
+      onPartial(JSON.parse(event.data).partial ?? null);
     }
   }
   if (rows.length > 0) onRows(rows);

@@ -80,6 +80,52 @@ pub const TAIL_LAST_DEFAULT: usize = 10;
 /// Records that a tail begins with.
 pub const TAIL_LAST_MAX: usize = 1000;
 
+/// Bytes of the records that a tail begins with.
+pub const TAIL_BEGIN_BYTES_MAX: usize = 4 << 20;
+
+/// Tails that a node serves at once, those for other nodes included. Each may hold some pieces.
+pub const TAILS_MAX: usize = 64;
+
+/// When to come back for a tail when there are that many: some people stop looking every minute.
+pub const TAILS_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Records of a partition that may wait for a tail's reader; whoever is further behind misses some. It is what ten
+/// seconds of a busy partition bring: more would not be "now" any more.
+pub const TAIL_BEHIND_MAX: u64 = 100_000;
+
+/// Bytes of records in one piece of a tail: of each tail one is made, one waits, and one is being sent.
+pub const TAIL_PIECE_BYTES: usize = 128 << 10;
+
+/// Bytes that are looked at for one piece, where batches are smaller than that.
+pub const TAIL_PIECE_SCAN_BYTES_MAX: usize = 8 << 20;
+
+/// How long one piece may take.
+pub const TAIL_PIECE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The shortest time between two looks at what is new: eyes do not see more, and each look takes a thread.
+pub const TAIL_PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// Threads for tails: they do not take those of searches.
+pub const TAIL_THREADS: usize = 2;
+
+/// After how much silence a tail says that it is alive.
+pub const TAIL_HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// After how much silence another node's tail is given up: three heartbeats.
+pub const PEER_TAIL_SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// How long a tail waits for other nodes before it begins without them. They join it when they come.
+pub const PEER_TAIL_BEGIN_MAX: Duration = Duration::from_secs(2);
+
+/// Pause before another node's tail is tried again; it doubles from there.
+pub const PEER_TAIL_PAUSE_MIN: Duration = Duration::from_millis(250);
+
+/// The longest such pause.
+pub const PEER_TAIL_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of one line of another node's tail: the largest record, its place, and the positions of all partitions.
+pub const PEER_TAIL_LINE_BYTES_MAX: usize = model::limits::RECORD_BYTES_MAX + (64 << 10);
+
 /// Bytes of records that are read for the names and values of labels, the newest first: some tenth of a second.
 pub const LABELS_SCAN_BYTES_MAX: u64 = 64 << 20;
 

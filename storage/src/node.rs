@@ -17,14 +17,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::clock::unix_now_ms;
 use crate::cluster::{self, ClusterView};
 use crate::config::{ClusterConfig, Config, Fsync};
-use crate::http::{self as api, App, Server, ServerOptions};
+use crate::http::{self as api, App, Server, ServerOptions, Tails};
 use crate::index::{Indexer, Indexes, PartitionIndex};
 use crate::limits;
 use crate::log::{self, LogError, LogOptions, PartitionLog, RealDisk, RecoveryReport};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::partition::{self, PartitionEndError, PartitionHandle, PartitionThread};
-use crate::query::{Peers, Pool, Queries};
+use crate::query::{Peers, Pool, Queries, TailBounds};
 
 /// Why a node could not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +72,7 @@ pub fn run(config: &Config) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // Checks of large bodies share these threads with the queries, which bound themselves.
-        .max_blocking_threads(usize::from(config.load.blocking_threads) * 2)
+        .max_blocking_threads(usize::from(config.load.blocking_threads) * 2 + limits::TAIL_THREADS)
         .build()
         .map_err(NodeError::Runtime)?;
     let ended = runtime.block_on(serve(config));
@@ -101,7 +101,12 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     announce(&server, config, &app)?;
     let watching = tokio::spawn(cluster::watch(cluster));
     let notifying = tokio::spawn(notify::notify_all(config.notify_ingest.clone()));
-    server.serve(api::router(Arc::clone(&app)), stop_signal(&mut terminate, &mut interrupt)).await;
+    let stop = async {
+        stop_signal(&mut terminate, &mut interrupt).await;
+        // They would never end by themselves.
+        app.tails.close();
+    };
+    server.serve(api::router(Arc::clone(&app)), stop).await;
     notifying.abort();
     watching.abort();
     tokio::task::spawn_blocking(|| indexer.stop())
@@ -154,6 +159,7 @@ fn app(
         peers: Peers::new(&config.cluster.peers),
         instance: HeaderValue::from_str(&uuid::Uuid::now_v7().to_string())
             .unwrap_or(HeaderValue::from_static("unknown")),
+        tails: Tails::new(limits::TAILS_MAX, TailBounds::default()),
         metrics,
         durability: durability(config.log.fsync),
         body_timeout: config.http.body_timeout,

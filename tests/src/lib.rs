@@ -26,6 +26,7 @@ pub mod programs;
 pub mod proxy;
 pub mod random;
 pub mod records;
+pub mod tail;
 pub mod wait;
 
 pub use client::{Answer, Client};

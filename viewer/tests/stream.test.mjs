@@ -48,6 +48,7 @@ before(async () => {
     for (let offset = start; offset < start + 3; offset += 1) {
       response.write(`event: record\nid: ${offset}\ndata: {"partition":0,"offset":${offset},"record":{"message":"m"}}\n\n`);
     }
+    response.write('event: partial\ndata: {"partial":"node b did not answer"}\n\nevent: partial\ndata: {"partial":null}\n\n');
     response.write('event: gap\ndata: {"missed":7}\n\n');
     response.end();
   });
@@ -61,13 +62,18 @@ test('a tail that broke off goes on after the last record it saw', async () => {
   const offsets = [];
   const gaps = [];
   const states = [];
+  const partials = [];
   await follow(new URLSearchParams(), {
     signal: stop.signal,
     onRows: (rows) => { offsets.push(...rows.map((row) => row.offset)); },
     onGap: (missed) => { gaps.push(missed); if (gaps.length === 2) stop.abort(); },
-    onStatus: (status) => states.push(status),
+    onStatus: (status, error, partial) => {
+      if (states.at(-1) === 'live' && status === 'live') partials.push(partial);
+      else states.push(status);
+    },
   });
   assert.deepEqual(offsets, [0, 1, 2, 3, 4, 5]);
+  assert.deepEqual(partials.slice(0, 2), ['node b did not answer', null]);
   assert.deepEqual(gaps, [7, 7]);
   assert.deepEqual(asked.splice(0), [null, '2']);
   assert.deepEqual(states.slice(0, 5), ['connecting', 'live', 'lost', 'connecting', 'live']);

@@ -12,6 +12,7 @@ use model::limits::APPEND_BODY_BYTES_MAX;
 use model::problem::{self, Problem};
 use model::{BatchError, Offset, Partition, wire};
 
+use crate::limits;
 use crate::partition::AppendError;
 use crate::query::{ParameterError, PoolError};
 
@@ -32,6 +33,8 @@ pub(super) enum ApiError {
     PartitionUnknown { partition: Partition, held: String },
     #[error("partition {partition} has no record at offset {offset}, or has none any more")]
     RecordUnknown { partition: Partition, offset: Offset },
+    #[error("as many live tails are followed already as this node serves")]
+    TailsFull,
     #[error("{detail}")]
     PeerSilent { detail: String },
     #[error("the body is neither application/json nor application/x-ndjson")]
@@ -69,6 +72,7 @@ impl ApiError {
             Self::Parameter(_) | Self::Header { .. } => StatusCode::BAD_REQUEST,
             Self::BodyBrokeOff { .. } | Self::BodyEmpty | Self::Batch(_) => StatusCode::BAD_REQUEST,
             Self::PartitionElsewhere { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::TailsFull => StatusCode::TOO_MANY_REQUESTS,
             Self::PeerSilent { .. } => StatusCode::BAD_GATEWAY,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -94,6 +98,7 @@ impl ApiError {
             Self::PeerRate { retry_after }
             | Self::Append(AppendError::QueueFull { retry_after })
             | Self::Pool(PoolError::Busy { retry_after }) => Some(*retry_after),
+            Self::TailsFull => Some(limits::TAILS_RETRY_AFTER),
             Self::BodyBudget | Self::Append(AppendError::Failed { .. } | AppendError::Closing) => {
                 Some(Duration::from_secs(1))
             }
@@ -114,6 +119,7 @@ impl ApiError {
             Self::Header { .. } => "header",
             Self::PartitionElsewhere { .. } | Self::PartitionUnknown { .. } => "partition_not_here",
             Self::RecordUnknown { .. } => "record_unknown",
+            Self::TailsFull => "tails_full",
             Self::PeerSilent { .. } => "peer_silent",
             Self::MediaType => "media_type",
             Self::BodyTooLarge => "body_too_large",

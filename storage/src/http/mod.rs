@@ -15,11 +15,13 @@ mod metrics;
 mod parameters;
 mod peer_limit;
 mod peer_stream;
+mod peer_tail;
 mod read;
 mod scope;
 mod search;
 mod server;
 mod services;
+mod tail;
 mod viewer;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use http::HeaderValue;
 use model::Partition;
 
 pub use server::{Server, ServerOptions};
+pub use tail::Tails;
 
 use crate::cluster::ClusterView;
 use crate::metrics::Metrics;
@@ -54,6 +57,8 @@ pub struct App {
     pub peers: Peers,
     /// This process among all there ever were: two URLs of one node are told by it.
     pub instance: HeaderValue,
+    /// The tails that are followed.
+    pub tails: Tails,
     /// What is counted.
     pub metrics: Metrics,
     /// The `Durability` header of answers to appends.
@@ -86,6 +91,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/services", get(services::services).fallback(get_only))
         .route("/v1/labels", get(labels::names).fallback(get_only))
         .route("/v1/labels/{name}/values", get(labels::values).fallback(get_only))
+        .route("/v1/tail", get(tail::tail).fallback(get_only))
         .route("/v1/context", get(context::context).fallback(get_only));
     let shared = Shared { app, budget, peer_limit };
     let reads = reads.layer(axum::middleware::from_fn_with_state(shared.clone(), scope::sign));

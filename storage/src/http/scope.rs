@@ -68,6 +68,11 @@ pub(super) async fn sign(State(shared): State<Shared>, request: Request, next: N
     response
 }
 
+/// Whether this process itself gave an answer.
+pub(super) fn is_own(shared: &Shared, headers: &HeaderMap) -> bool {
+    headers.get(INSTANCE).is_some_and(|instance| instance == shared.app.instance)
+}
+
 /// A path with these parameters.
 pub(super) fn path_and_query<'a>(
     path: &str,

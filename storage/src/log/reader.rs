@@ -126,6 +126,12 @@ impl LogReader {
         self.shared.high_watermark()
     }
 
+    /// Calls `hook` whenever there is more to read, on the thread that published it: it must not wait. Only the first
+    /// hook stays.
+    pub fn on_publish(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.shared.on_publish(hook);
+    }
+
     /// The batches from the one that holds `offset` on, oldest first, up to what is the high watermark now. What was
     /// deleted by retention is passed over; damage is an item, and the batches after it follow.
     pub fn batches_from(&self, offset: Offset) -> Batches {

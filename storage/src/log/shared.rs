@@ -3,8 +3,9 @@
 //! Invariants: `high watermark ≤ flushed ≤ written`, except that without syncs what is written may be published;
 //! a list of segments never changes, it is replaced.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use model::{Offset, Partition};
 use parking_lot::RwLock;
@@ -30,7 +31,18 @@ pub(super) struct Shared {
     written_end: AtomicU64,
     flushed_end: AtomicU64,
     high_watermark: AtomicU64,
+    /// Called when there is more to read.
+    on_publish: OnceLock<PublishHook>,
     stop: Stop,
+}
+
+/// What is called when there is more to read.
+struct PublishHook(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for PublishHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PublishHook")
+    }
 }
 
 impl Shared {
@@ -51,6 +63,7 @@ impl Shared {
             written_end: AtomicU64::new(end.get()),
             flushed_end: AtomicU64::new(end.get()),
             high_watermark: AtomicU64::new(0),
+            on_publish: OnceLock::new(),
             stop,
         }
     }
@@ -97,7 +110,17 @@ impl Shared {
 
     /// What was readable once stays so.
     pub(super) fn raise_high_watermark(&self, end: Offset) {
-        self.high_watermark.fetch_max(end.get(), Ordering::AcqRel);
+        let before = self.high_watermark.fetch_max(end.get(), Ordering::AcqRel);
+        if before < end.get()
+            && let Some(PublishHook(hook)) = self.on_publish.get()
+        {
+            hook();
+        }
+    }
+
+    /// Calls `hook` whenever there is more to read; only the first hook stays.
+    pub(super) fn on_publish(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.on_publish.get_or_init(|| PublishHook(Box::new(hook)));
     }
 
     pub(super) fn stopped(&self) -> Option<Arc<str>> {

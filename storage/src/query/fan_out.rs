@@ -80,6 +80,9 @@ pub enum PeerError {
     /// It did not answer in time.
     #[error("it did not answer in time")]
     TimedOut,
+    /// Its answer ended where it should not.
+    #[error("its answer ended")]
+    Ended,
     /// Its answer broke off.
     #[error("its answer broke off")]
     BrokeOff(#[from] hyper::Error),
@@ -132,7 +135,7 @@ impl Peers {
 
     async fn ask_one(&self, url: &str, share: &Share, path_and_query: &str) -> Result<PeerAnswer, Lack> {
         let answer = timeout(limits::PEER_TIME_MAX, self.call(url, share, path_and_query));
-        answer.await.unwrap_or(Err(PeerError::TimedOut)).map_err(|error| lack(url, &error))
+        answer.await.unwrap_or(Err(PeerError::TimedOut)).map_err(|error| Lack::node(url, &error))
     }
 
     async fn call(&self, url: &str, share: &Share, path_and_query: &str) -> Result<PeerAnswer, PeerError> {
@@ -232,11 +235,6 @@ impl PeerAnswer {
 
     /// What lacks because of this answer.
     pub fn lack(&self, error: &PeerError) -> Lack {
-        lack(&self.url, error)
+        Lack::node(&self.url, error)
     }
-}
-
-/// What lacks because a node did not answer.
-fn lack(url: &str, error: &PeerError) -> Lack {
-    Lack::Node { url: url.to_owned(), reason: error.to_string() }
 }

@@ -131,6 +131,14 @@ impl Filter {
             })
     }
 
+    /// Whether there are conditions on what a record is.
+    pub(super) fn is_selective(&self) -> bool {
+        !self.services.is_empty()
+            || !self.levels.is_empty()
+            || self.looks_at_text()
+            || (self.from_ms, self.to_ms) != (0, u64::MAX)
+    }
+
     /// Whether there is more to a record than its time, service and level.
     pub(super) fn looks_at_text(&self) -> bool {
         !self.labels.is_empty() || !self.lines.is_empty()

@@ -24,6 +24,7 @@ mod search;
 mod selection;
 mod services;
 mod stats;
+mod tail;
 mod time;
 mod units;
 
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::limits as shared;
+use tokio::sync::watch;
 
 pub use encode::{Format, RecordWriter};
 pub use fan_out::{PeerAnswer, PeerError, Peers, Plan, SHARE, Share};
@@ -53,6 +55,7 @@ pub use scan::Watch;
 pub use search::Found;
 pub use services::{ServiceSummary, merge_services};
 pub use stats::{Lack, Stats};
+pub use tail::{Positions, TailBegin, TailBounds, TailEvent, TailPiece, TailRecord};
 
 use crate::index::PartitionIndex;
 use crate::limits;
@@ -64,6 +67,9 @@ use units::Snapshot;
 pub struct Queries {
     partitions: Arc<[Arc<PartitionIndex>]>,
     pool: Pool,
+    tail_pool: Pool,
+    /// Counts how often there was something new.
+    news: Arc<watch::Sender<u64>>,
 }
 
 /// An answer of records.
@@ -95,7 +101,55 @@ pub struct CountsAnswer<T> {
 impl Queries {
     /// Queries over these partitions, in order, on this pool.
     pub fn new(partitions: impl IntoIterator<Item = Arc<PartitionIndex>>, pool: Pool) -> Self {
-        Self { partitions: partitions.into_iter().collect(), pool }
+        let partitions: Arc<[Arc<PartitionIndex>]> = partitions.into_iter().collect();
+        let news = Arc::new(watch::Sender::new(0_u64));
+        for index in partitions.iter() {
+            let news = Arc::clone(&news);
+            index.reader().on_publish(move || news.send_modify(|count| *count = count.wrapping_add(1)));
+        }
+        Self { partitions, pool, tail_pool: Pool::new(limits::TAIL_THREADS), news }
+    }
+
+    /// Changes whenever there may be something new to read.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Begins a tail.
+    ///
+    /// # Errors
+    /// When too much runs already.
+    pub async fn tail_begin(
+        &self,
+        query: TailQuery,
+        resumed: Option<Positions>,
+    ) -> Result<TailBegin, PoolError> {
+        let partitions = Arc::clone(&self.partitions);
+        let (watch, _abandon) = Watch::until(Instant::now() + limits::QUERY_TIME_MAX);
+        let work = move || {
+            let snapshot = Snapshot::now(&partitions, &query.filter);
+            (Vec::new(), tail::begin(&snapshot, &query, resumed.as_ref(), &watch))
+        };
+        Ok(self.pool.run(limits::QUERY_WAIT_MAX, work).await?.1)
+    }
+
+    /// What is new behind `positions`.
+    ///
+    /// # Errors
+    /// When too many tails are at it already.
+    pub async fn tail_next(
+        &self,
+        filter: Arc<Filter>,
+        positions: Positions,
+        bounds: TailBounds,
+    ) -> Result<TailPiece, PoolError> {
+        let partitions = Arc::clone(&self.partitions);
+        let (watch, _abandon) = Watch::until(Instant::now() + limits::TAIL_PIECE_TIME_MAX);
+        let work = move || {
+            let snapshot = Snapshot::now(&partitions, &filter);
+            (Vec::new(), tail::next(&snapshot, &filter, &positions, bounds, &watch))
+        };
+        Ok(self.tail_pool.run(limits::QUERY_WAIT_MAX, work).await?.1)
     }
 
     /// The first records that pass the query's filter.

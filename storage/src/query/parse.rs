@@ -103,6 +103,18 @@ impl ParameterError {
 }
 
 impl Query {
+    /// The newest of everything, as many as there are without being asked for more.
+    pub(super) fn newest() -> Self {
+        Self {
+            filter: Filter::default(),
+            limit: QUERY_LIMIT_DEFAULT,
+            direction: Direction::default(),
+            order: Order::default(),
+            cursor: None,
+            with_places: false,
+        }
+    }
+
     /// The query of these decoded parameters. An empty value is a filter left blank.
     ///
     /// # Errors
@@ -111,14 +123,7 @@ impl Query {
         parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
         now_ms: u64,
     ) -> Result<Self, ParameterError> {
-        let mut query = Self {
-            filter: Filter::default(),
-            limit: QUERY_LIMIT_DEFAULT,
-            direction: Direction::default(),
-            order: Order::default(),
-            cursor: None,
-            with_places: false,
-        };
+        let mut query = Self::newest();
         let mut parser = Parser::new("limit, direction, order, cursor, fields", now_ms);
         parser.parse(parameters, &mut query.filter, |name, value| {
             match name {

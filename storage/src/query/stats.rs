@@ -4,6 +4,8 @@ use std::fmt;
 
 use model::Partition;
 
+use super::fan_out::PeerError;
+
 /// What was read for an answer, and what was passed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -81,6 +83,13 @@ impl Stats {
             *field = value.parse().unwrap_or_default();
         }
         stats
+    }
+}
+
+impl Lack {
+    /// What lacks because a node did not answer.
+    pub fn node(url: &str, error: &PeerError) -> Self {
+        Self::Node { url: url.to_owned(), reason: error.to_string() }
     }
 }
 

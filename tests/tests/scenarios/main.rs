@@ -27,3 +27,4 @@ mod placement;
 mod reading;
 mod round_trip;
 mod storage_api;
+mod tail;

@@ -1,6 +1,7 @@
 //! Several nodes in one process, over real sockets. The harness is here, the scenarios in the modules.
 
 mod fan_out;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,10 @@ use super::*;
 use crate::index::{Indexer, Indexes};
 use crate::log::{self, LogOptions, PartitionLog, RealDisk};
 use crate::partition::{self, Append, PartitionThread, QueueLimits};
-use crate::query::Pool;
+use crate::query::{Pool, TailBounds};
+
+/// Tails that a node serves.
+const TAILS: usize = 4;
 
 /// Nodes that know of each other; node `n` holds the partitions `2n` and `2n + 1`.
 struct Cluster {
@@ -48,6 +52,10 @@ struct Answer {
 
 impl Cluster {
     async fn start(count: u16) -> Self {
+        Self::start_with(count, TailBounds::default()).await
+    }
+
+    async fn start_with(count: u16, tail_bounds: TailBounds) -> Self {
         let options = ServerOptions {
             connections_max: 64,
             header_timeout: Duration::from_secs(30),
@@ -60,7 +68,7 @@ impl Cluster {
             .iter()
             .map(|server| format!("http://{}", server.local_address().unwrap()).parse().unwrap())
             .collect();
-        let nodes = servers.into_iter().zip(0..).map(|(server, number)| Node::start(server, number, &urls));
+        let nodes = servers.into_iter().zip(0..).map(|(server, number)| Node::start(server, number, &urls, tail_bounds));
         Self { nodes: nodes.collect(), client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
@@ -114,7 +122,7 @@ impl Cluster {
 }
 
 impl Node {
-    fn start(server: Server, number: u16, urls: &[Url]) -> Self {
+    fn start(server: Server, number: u16, urls: &[Url], tail_bounds: TailBounds) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Metrics::new();
         let indexes = Indexes::new(1 << 20);
@@ -138,6 +146,7 @@ impl Node {
             queries: Queries::new(indexed, Pool::new(4)),
             peers: Peers::new(urls),
             instance: HeaderValue::from_str(&format!("instance-{number}")).unwrap(),
+            tails: Tails::new(TAILS, tail_bounds),
             metrics,
             durability: HeaderValue::from_static("leader"),
             body_timeout: Duration::from_secs(5),
@@ -146,8 +155,10 @@ impl Node {
         });
         let url = format!("http://{}", server.local_address().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = server.serve(router(Arc::clone(&app)), async {
+        let stopping = Arc::clone(&app);
+        let serving = server.serve(router(Arc::clone(&app)), async move {
             stopped.await.ok();
+            stopping.tails.close();
         });
         Self { url, app, indexer, threads, stop: Some(stop), served: tokio::spawn(serving), _dir: dir }
     }
