@@ -155,6 +155,7 @@ mod tests {
             digest: BatchDigest::of(b""),
             record_count: 1,
             lines: Default::default(),
+            acks: None,
         }
     }
 

@@ -65,6 +65,7 @@ async fn report<R: Runtime>(context: &Context<'_, R>) -> Answer {
 async fn replay<R: Runtime>(context: &Context<'_, R>) -> Response {
     // Whoever asks may know more than this instance: storage does, when it is ready.
     context.instance.circuits.forget();
+    context.instance.leaders.forget();
     let replayed = match wal::replay(context, limits::REPLAY_ON_DEMAND.into()).await {
         Ok(Some(replayed)) => replayed,
         Ok(None) => return no_wal().into(),

@@ -10,12 +10,24 @@ use http::Uri;
 use http::uri::Scheme;
 use model::{Partition, PartitionCount, json, route};
 
+use crate::allowed_hosts::AllowedHosts;
 use crate::client_ip::TrustedProxies;
 use crate::limits;
 
 /// The names of the variables, as in `spin.toml`.
-pub const VARIABLES: [&str; 7] =
-    [NODE_ID, STORAGE_NODES, PARTITIONS, TRUSTED_PROXIES, WAL, WAL_BYTES_MAX, WAL_ENTRIES_MAX];
+pub const VARIABLES: [&str; 11] = [
+    NODE_ID,
+    STORAGE_NODES,
+    PARTITIONS,
+    TRUSTED_PROXIES,
+    WAL,
+    WAL_BYTES_MAX,
+    WAL_ENTRIES_MAX,
+    STORAGE_HOSTS[0],
+    STORAGE_HOSTS[1],
+    STORAGE_HOSTS[2],
+    STORAGE_HOSTS[3],
+];
 
 const NODE_ID: &str = "node_id";
 const STORAGE_NODES: &str = "storage_nodes";
@@ -24,14 +36,18 @@ const TRUSTED_PROXIES: &str = "trusted_proxies";
 const WAL: &str = "wal";
 const WAL_BYTES_MAX: &str = "wal_bytes_max";
 const WAL_ENTRIES_MAX: &str = "wal_entries_max";
+const STORAGE_HOSTS: [&str; 4] = ["storage_hosts", "storage_hosts_2", "storage_hosts_3", "storage_hosts_4"];
 
 /// What the component works with.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node's name, which every record gets.
     pub node_id: String,
-    /// The storage nodes, in the order that decides which partitions each holds.
+    /// The storage nodes that are known from the start, in the order that decides which partitions each holds as long as
+    /// nothing else is known.
     pub storage_nodes: Vec<StorageNode>,
+    /// The hosts that may be called.
+    pub allowed_hosts: AllowedHosts,
     /// How many partitions there are.
     pub partitions: PartitionCount,
     /// The proxies whose word on the client's address is taken.
@@ -81,8 +97,16 @@ impl Config {
     /// # Errors
     /// Names the variable at fault.
     pub fn new(values: &[String; VARIABLES.len()]) -> Result<Self, ConfigError> {
-        let [node_id, storage_nodes, partitions, trusted_proxies, wal, wal_bytes_max, wal_entries_max] =
-            values;
+        let [
+            node_id,
+            storage_nodes,
+            partitions,
+            trusted_proxies,
+            wal,
+            wal_bytes_max,
+            wal_entries_max,
+            hosts @ ..,
+        ] = values;
         let partitions: Option<u16> = partitions.trim().parse().ok();
         let partitions = partitions.and_then(PartitionCount::new).ok_or_else(|| {
             let reason = format!("has to be a whole number from 1 to {}", model::limits::PARTITIONS_MAX);
@@ -91,6 +115,7 @@ impl Config {
         Ok(Self {
             node_id: parse_node_id(node_id.trim())?,
             storage_nodes: parse_storage_nodes(storage_nodes)?,
+            allowed_hosts: parse_allowed_hosts(hosts)?,
             partitions,
             trusted_proxies: trusted_proxies
                 .parse()
@@ -99,16 +124,16 @@ impl Config {
         })
     }
 
-    /// The place of the node that holds a partition. `None` for a partition that does not exist.
+    /// The node that holds a partition, as the configuration deals them. `None` for a partition that does not exist.
     pub fn node_of(&self, partition: Partition) -> Option<&StorageNode> {
         let place = route::default_node(partition, self.partitions, self.storage_nodes.len())?;
         self.storage_nodes.get(place)
     }
 
-    /// The configured node that this URL means, if it means one. No other may ever be called.
-    pub fn node_at(&self, url: &str) -> Option<&StorageNode> {
+    /// The node that this URL means, if it may be called: it is one of the configuration, or its host is allowed.
+    pub fn node_at(&self, url: &str) -> Option<StorageNode> {
         let node = StorageNode::parse(url.trim()).ok()?;
-        self.storage_nodes.iter().find(|known| **known == node)
+        (self.storage_nodes.contains(&node) || self.allowed_hosts.allow(&node)).then_some(node)
     }
 
     /// The node's name as JSON.
@@ -164,6 +189,14 @@ fn parse_node_id(text: &str) -> Result<String, ConfigError> {
     Ok(text.to_owned())
 }
 
+fn parse_allowed_hosts(values: &[String; STORAGE_HOSTS.len()]) -> Result<AllowedHosts, ConfigError> {
+    let mut hosts = AllowedHosts::default();
+    for (name, value) in STORAGE_HOSTS.into_iter().zip(values) {
+        hosts.add(value).map_err(|reason| ConfigError::new(name, reason))?;
+    }
+    Ok(hosts)
+}
+
 fn parse_storage_nodes(text: &str) -> Result<Vec<StorageNode>, ConfigError> {
     let mut nodes = Vec::new();
     for url in text.split(',').map(str::trim).filter(|url| !url.is_empty()) {
@@ -214,14 +247,19 @@ pub(crate) mod tests {
     /// A configuration of these first variables, with the others' defaults.
     pub(crate) fn config(values: [&str; 4]) -> Result<Config, ConfigError> {
         let [node_id, storage_nodes, partitions, trusted_proxies] = values;
-        let values = [node_id, storage_nodes, partitions, trusted_proxies, "on", "268435456", "4096"];
-        Config::new(&values.map(str::to_owned))
+        let [wal, bytes, entries] = ["on", "268435456", "4096"];
+        let hosts = ["http://node-4:8081", "", "", ""];
+        let values = [node_id, storage_nodes, partitions, trusted_proxies, wal, bytes, entries];
+        Config::new(
+            &values.into_iter().chain(hosts).map(str::to_owned).collect::<Vec<_>>().try_into().unwrap(),
+        )
     }
 
     #[test]
     fn the_wal_is_on_or_off_and_bounded() {
         let wal = |wal: &str, bytes_max: &str, entries_max: &str| {
-            let values = ["n", "http://a:1", "4", "", wal, bytes_max, entries_max].map(str::to_owned);
+            let values =
+                ["n", "http://a:1", "4", "", wal, bytes_max, entries_max, "", "", "", ""].map(str::to_owned);
             Config::new(&values).map(|config| config.wal).map_err(|error| error.variable)
         };
         assert_eq!(wal("on", "5", " 6 "), Ok(Some(WalBounds { bytes_max: 5, entries_max: 6 })));
@@ -243,9 +281,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_configured_nodes_are_found_by_url() {
+    fn only_nodes_of_the_configuration_and_allowed_hosts_are_found_by_url() {
         let config = two_nodes();
         assert_eq!(config.node_at("http://NODE-2:8081/").unwrap().to_string(), "http://node-2:8081");
+        assert_eq!(config.node_at("http://node-4:8081").unwrap().to_string(), "http://node-4:8081");
         for stranger in
             ["http://node-3:8081", "https://node-2:8081", "http://node-2:8082", "http://node-2", "x", ""]
         {

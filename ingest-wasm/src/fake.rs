@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::poll_fn;
-use model::wire::AppendAnswer;
-use model::{EnrichedRecord, Offset, Problem, ValidBatch};
+use model::wire::{AppendAnswer, ClusterAnswer, ClusterNode, PartitionState};
+use model::{EnrichedRecord, Offset, Partition, Problem, ValidBatch};
 
 use crate::app;
 use crate::body::SourceError;
@@ -60,17 +60,43 @@ impl Reaction {
         Self::reply(200, serde_json::to_vec(&answer).unwrap()).with("durability", "leader")
     }
 
+    /// What a node says of partitions, their leaders and the term.
+    pub(crate) fn cluster(node: &StorageNode, leaders: &[(u16, Option<&str>)], term: u64) -> Self {
+        let nodes = vec![ClusterNode {
+            id: None,
+            name: node.authority.clone(),
+            url: node.to_string(),
+            zone: None,
+            alive: true,
+        }];
+        let partitions = leaders.iter().map(|(partition, leader)| PartitionState {
+            partition: Partition::new(*partition),
+            leader: leader.map(str::to_owned),
+            term,
+            first_offset: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            replicas: Vec::new(),
+        });
+        let answer = ClusterAnswer { node: node.authority.clone(), nodes, partitions: partitions.collect() };
+        Self::reply(200, serde_json::to_vec(&answer).unwrap())
+    }
+
     pub(crate) fn refused_connection() -> Self {
         Self::Error(SendError::Failed("connection refused".to_owned()))
     }
 }
 
+type ClusterScript<'s> = Box<dyn FnMut(&StorageNode) -> Reaction + 's>;
 type Script<'s> = Box<dyn FnMut(&StorageNode, &Call) -> Reaction + 's>;
 
 /// Storage nodes that follow a script.
 pub(crate) struct Fake<'s> {
     script: RefCell<Script<'s>>,
     pub(crate) calls: RefCell<Vec<(String, Call)>>,
+    /// What nodes say of the cluster; by default, that each partition has one copy.
+    pub(crate) cluster: RefCell<ClusterScript<'s>>,
+    /// Who was asked that.
+    pub(crate) looks: RefCell<Vec<String>>,
     pub(crate) pauses: RefCell<Vec<Duration>>,
     in_flight: Cell<usize>,
     pub(crate) in_flight_max: Cell<usize>,
@@ -88,6 +114,10 @@ impl<'s> Fake<'s> {
         Self {
             script: RefCell::new(Box::new(script)),
             calls: RefCell::default(),
+            cluster: RefCell::new(Box::new(|node| {
+                Reaction::cluster(node, &[(9, Some(&node.to_string()))], 0)
+            })),
+            looks: RefCell::default(),
             pauses: RefCell::default(),
             in_flight: Cell::new(0),
             in_flight_max: Cell::new(0),
@@ -152,8 +182,14 @@ impl Storage for Fake<'_> {
         .await;
         self.in_flight.set(self.in_flight.get() - 1);
         self.elapsed.set(self.elapsed.get() + self.send_time.get().min(call.time_max));
-        let reaction = (self.script.borrow_mut())(node, &call);
-        self.calls.borrow_mut().push((node.to_string(), call));
+        let reaction = if call.path_and_query == "/v1/cluster" {
+            self.looks.borrow_mut().push(node.to_string());
+            (self.cluster.borrow_mut())(node)
+        } else {
+            let reaction = (self.script.borrow_mut())(node, &call);
+            self.calls.borrow_mut().push((node.to_string(), call));
+            reaction
+        };
         match reaction {
             Reaction::Reply { status, mut headers, body } => {
                 headers.push(("content-length", body.len().to_string()));

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 use model::limits::{IDEMPOTENCY_KEY_BYTES_MAX, INGEST_BODY_BYTES_MAX};
-use model::wire::IDEMPOTENCY_KEY;
+use model::wire::{ACKS, Durability, IDEMPOTENCY_KEY};
 use model::{BatchId, Problem, Tenant};
 use uuid::Builder;
 
@@ -37,6 +37,8 @@ enum Refusal {
         "{IDEMPOTENCY_KEY} has to be one value of 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"
     )]
     Key,
+    #[error("{ACKS} has to be leader, quorum or all")]
+    Acks,
     #[error("the body is larger than {INGEST_BODY_BYTES_MAX} bytes: send it in several requests")]
     TooLarge,
     #[error(transparent)]
@@ -59,13 +61,19 @@ pub async fn ingest<S: Runtime>(
         Ok(key) => key,
         Err(refusal) => return refusal.answer().into(),
     };
-    let response = match group(context, head, body).await {
-        Ok(grouped) => deliver(context, head, grouped, &key)
-            .await
-            .unwrap_or_else(|busy| Refusal::Busy(busy).answer().into()),
-        Err(refusal) => refusal.answer().into(),
-    };
+    let response = take(context, head, body, &key).await.unwrap_or_else(|refusal| refusal.answer().into());
     Response { answer: response.answer.with(IDEMPOTENCY_KEY, key), ..response }
+}
+
+async fn take<S: Runtime>(
+    context: &Context<'_, S>,
+    head: &RequestHead,
+    body: &mut impl ByteSource,
+    key: &str,
+) -> Result<Response, Refusal> {
+    let acks = acks(&head.headers)?;
+    let grouped = group(context, head, body).await?;
+    Ok(deliver(context, head, grouped, key, acks).await?)
 }
 
 /// The request's records by partition. The body itself is let go of when they are there.
@@ -100,6 +108,7 @@ async fn deliver<S: Runtime>(
     head: &RequestHead,
     grouped: Grouped<'_>,
     key: &str,
+    acks: Option<Durability>,
 ) -> Result<Response, Busy> {
     let received = grouped.received();
     let Grouped { batches, rejections } = grouped;
@@ -116,7 +125,7 @@ async fn deliver<S: Runtime>(
         sending_bytes += lines.len().min(limits::SEND_PIECE_BYTES);
         shares.push(share);
         let id = BatchId::derive(&tenant, key, partition);
-        deliveries.push(Delivery { partition, id, digest, record_count, lines: Bytes::from(lines) });
+        deliveries.push(Delivery { partition, id, digest, record_count, lines: Bytes::from(lines), acks });
     }
     // The copies of what is just being sent.
     let mut sending = context.budget.share();
@@ -126,6 +135,14 @@ async fn deliver<S: Runtime>(
     let answer = answer::of_outcomes(&taken, deliveries.iter().zip(settled.outcomes));
     let afterwards = if settled.is_replay_due { Afterwards::Replay } else { Afterwards::Nothing };
     Ok(Response { answer, afterwards })
+}
+
+/// How durable the client wants its records, if it says so.
+fn acks(headers: &Headers) -> Result<Option<Durability>, Refusal> {
+    let mut values = headers.all(ACKS);
+    let Some(value) = values.next() else { return Ok(None) };
+    let level = Durability::parse_acks(value).filter(|_| values.next().is_none());
+    level.map(Some).ok_or(Refusal::Acks)
 }
 
 /// The client's key, or one of the request's own: a UUIDv7.
@@ -154,7 +171,7 @@ impl Refusal {
     fn status(&self) -> u16 {
         match self {
             Self::Unsupported(_) => 415,
-            Self::Key => 400,
+            Self::Key | Self::Acks => 400,
             Self::TooLarge | Self::Decode(DecodeError::TooLarge(_)) => 413,
             Self::Split(SplitError::Group(GroupError::TooMany | GroupError::TooLarge)) => 413,
             Self::Receive(ReceiveError::Source(SourceError::TimedOut)) => 408,
@@ -175,6 +192,7 @@ impl Refusal {
         let problem = Problem::new(status, self.to_string());
         match self {
             Self::Key => Answer::problem(&problem.in_field(IDEMPOTENCY_KEY)),
+            Self::Acks => Answer::problem(&problem.in_field(ACKS)),
             Self::Unsupported(Unsupported::ContentEncoding(_)) => {
                 Answer::problem(&problem.in_field("content-encoding")).with("accept-encoding", "gzip, zstd")
             }

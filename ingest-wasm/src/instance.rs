@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use model::Partition;
 
-use crate::delivery::{Circuits, RetryBudget};
+use crate::delivery::{Circuits, Leaders, RetryBudget};
 
 /// The state of an instance.
 #[derive(Debug, Default)]
 pub struct InstanceState {
     /// The nodes that fail.
     pub(crate) circuits: Circuits,
+    /// Who leads which partition.
+    pub(crate) leaders: Leaders,
     /// The retries that are left.
     pub(crate) retries: RetryBudget,
     draining: Mutex<BTreeSet<Partition>>,
@@ -36,6 +38,7 @@ impl InstanceState {
     pub const fn new() -> Self {
         Self {
             circuits: Circuits::new(),
+            leaders: Leaders::new(),
             retries: RetryBudget::new(),
             draining: Mutex::new(BTreeSet::new()),
             is_replaying: AtomicBool::new(false),

@@ -10,6 +10,7 @@
 //! that the instance has in hand. What the component keeps is in the key-value store alone: it may run any number of
 //! times, behind anything.
 
+mod allowed_hosts;
 pub mod answer;
 pub mod app;
 pub mod batch;

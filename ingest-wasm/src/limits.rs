@@ -94,8 +94,31 @@ pub const CIRCUIT_OPEN_MAX: Duration = Duration::from_secs(4);
 /// When an attempt that finds out whether a node is back counts as lost: all its time limits together.
 pub const PROBE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How often one forward follows a `421` to the node that it names. Two nodes that name each other end there.
+/// How often one forward goes to another node because one says that it does not lead, or is left alone. Two nodes that
+/// name each other end there.
 pub const LEADER_HOPS_MAX: u32 = 2;
+
+/// How long it is taken for granted who leads a partition, or that nobody else ever will. What is wrong earlier than that
+/// shows itself.
+pub const LEADER_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// How long an election may take that is waited for, from when a partition was found without a leader. What takes longer
+/// is no election; the edge WAL or the client takes the records then, at once.
+pub const ELECTION_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// The least time between two looks for leaders by one instance, and what one batch waits at most until it looks again.
+pub const LOOK_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// See [`LOOK_PAUSE_MIN`].
+pub const LOOK_PAUSE_MAX: Duration = Duration::from_millis(150);
+
+/// Nodes that one look asks at most, one after another. The next look begins with others.
+pub const LOOK_NODES_MAX: usize = 4;
+
+/// How long a node may take to say who leads. It has the answer in memory.
+pub const LOOK_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Bytes of that answer: as many partitions as there may be, five copies each.
+pub const CLUSTER_ANSWER_BYTES_MAX: usize = 2 << 20;
 
 /// When a client is told to come back, in seconds, where storage does not say.
 pub const RETRY_AFTER_S: u64 = 1;

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 
 use crate::config::WalBounds;
 use crate::context::Context;
-use crate::delivery::{Delivery, Failure, FailureKind, Outcome, Patience, deliver};
+use crate::delivery::{Delivery, Failure, FailureKind, Outcome, Patience, deliver, node_of};
 use crate::limits;
 use crate::runtime::Runtime;
 use crate::wal::{self, AppendError, Listing};
@@ -47,8 +47,8 @@ pub async fn settle_all<R: Runtime>(context: &Context<'_, R>, deliveries: &[Deli
 /// Whether something waits for a node that is worth an attempt.
 fn is_replay_due<R: Runtime>(context: &Context<'_, R>, listing: &Listing) -> bool {
     let (circuits, now) = (&context.instance.circuits, context.storage.elapsed());
-    let mut nodes = listing.partitions().filter_map(|(partition, _)| context.config.node_of(partition));
-    nodes.any(|node| circuits.would_admit(node, now))
+    let mut nodes = listing.partitions().filter_map(|(partition, _)| node_of(context, partition));
+    nodes.any(|node| circuits.would_admit(&node, now))
 }
 
 async fn settle<R: Runtime>(

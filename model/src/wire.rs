@@ -12,6 +12,9 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub const BATCH_ID: &str = "batch-id";
 /// A digest of what the client sent for the batch, 16 hexadecimal digits (see [`crate::BatchDigest`]).
 pub const BATCH_DIGEST: &str = "batch-digest";
+/// How durable a request's records have to be before they are acknowledged: a level of [`Durability`] above
+/// [`Durability::Edge`].
+pub const ACKS: &str = "acks";
 /// How durable an answer's records are: see [`Durability`].
 pub const DURABILITY: &str = "durability";
 /// The URL of the node that takes a partition's appends, in the `421` of one that does not.
@@ -52,6 +55,11 @@ impl Durability {
             Self::Quorum => "quorum",
             Self::All => "all",
         }
+    }
+
+    /// The level that the value of [`ACKS`] asks for, if it is one that may be asked for.
+    pub fn parse_acks(text: &str) -> Option<Self> {
+        Self::parse(text).filter(|level| *level != Self::Edge)
     }
 
     /// The level of this header value, if it is one.

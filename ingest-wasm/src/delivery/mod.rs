@@ -7,12 +7,17 @@
 mod backoff;
 mod circuit;
 mod judge;
+mod leaders;
+mod look;
 mod retry_budget;
+mod way;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{BatchDigest, BatchId, Partition, wire};
+use model::wire::{self, Durability};
+use model::{BatchDigest, BatchId, Partition};
 
 use crate::body::ReceiveError;
 use crate::clock::Clock;
@@ -20,10 +25,11 @@ use crate::config::StorageNode;
 use crate::context::Context;
 use crate::limits;
 use crate::storage::{Call, ExchangeError, SendError, Storage, WholeReply, exchange};
-use backoff::Backoff;
 pub(crate) use circuit::Circuits;
 use judge::{Step, judge};
+pub(crate) use leaders::Leaders;
 pub(crate) use retry_budget::RetryBudget;
+use way::Way;
 
 /// A partition's batch on its way.
 #[derive(Clone, Debug)]
@@ -38,6 +44,8 @@ pub struct Delivery {
     pub record_count: usize,
     /// The records, one a line.
     pub lines: Bytes,
+    /// How durable they have to be before storage answers; `None`: as the cluster's operator chose.
+    pub acks: Option<Durability>,
 }
 
 /// What became of a batch.
@@ -113,72 +121,50 @@ pub struct Patience {
     pub attempts_max: u32,
 }
 
-/// Delivers one batch: follows the node's hints to the partition's leader, and repeats what may succeed then.
+/// Delivers one batch: to the node that leads the partition, as far as that is known or can be found out, and again
+/// where that may help.
 pub async fn deliver<R: Storage + Clock>(
     context: &Context<'_, R>,
     delivery: &Delivery,
     patience: Patience,
 ) -> Outcome {
-    let Some(node) = context.config.node_of(delivery.partition) else {
+    let Some(node) = node_of(context, delivery.partition) else {
         // Of a batch that was routed when there were more partitions.
         let detail = format!("partition {} does not exist", delivery.partition);
         return Outcome::Failed(Failure::new(FailureKind::Unavailable, detail));
     };
     context.instance.retries.note_forward();
-    let mut backoff = Backoff::new();
-    let (mut node, mut attempts, mut hops) = (node, 1, 0);
-    let mut last_failure = None;
-    loop {
-        let left = patience.deadline.saturating_sub(context.storage.elapsed());
-        if left < limits::ATTEMPT_TIME_MIN {
-            return Outcome::Failed(
-                last_failure.unwrap_or_else(|| unavailable(node, "no time is left for it")),
-            );
-        }
-        if !context.instance.circuits.admits(node, context.storage.elapsed()) {
-            let reason = "it could not be reached, and is left alone for a moment";
-            return Outcome::Failed(last_failure.unwrap_or_else(|| unavailable(node, reason)));
-        }
-        let failure = match attempt(context, node, delivery, left).await {
-            Step::Done(outcome) => return outcome,
-            Step::Follow(leader) if hops < limits::LEADER_HOPS_MAX && leader != node => {
-                hops += 1;
-                node = leader;
-                continue;
-            }
-            Step::Follow(leader) => {
-                let detail = format!("{node} names {leader} as the leader, after {hops} others");
-                return Outcome::Failed(Failure::new(FailureKind::Unavailable, detail));
-            }
-            Step::Again(failure) => failure,
-        };
-        let wish = Duration::from_secs(failure.retry_after_s.unwrap_or_default());
-        let pause = wish + backoff.next(context.chance());
-        let left = patience.deadline.saturating_sub(context.storage.elapsed());
-        let is_in_time = pause + limits::ATTEMPT_TIME_MIN <= left;
-        if attempts >= patience.attempts_max || !is_in_time || !context.instance.retries.take() {
-            return Outcome::Failed(failure);
-        }
-        attempts += 1;
-        last_failure = Some(failure);
-        context.storage.pause(pause).await;
-    }
+    Way::new(context, delivery, patience, node).go().await
 }
 
-fn unavailable(node: &StorageNode, reason: &str) -> Failure {
-    Failure::new(FailureKind::Unavailable, format!("{node}: {reason}"))
+/// The node to send a partition's records to, as far as is known. `None` for a partition that does not exist.
+pub(crate) fn node_of<'c, R: Clock>(
+    context: &Context<'c, R>,
+    partition: Partition,
+) -> Option<Cow<'c, StorageNode>> {
+    context.instance.leaders.node_of(context.config, partition, context.storage.elapsed())
 }
 
 /// Makes one attempt, and notes whether the node was reached.
-async fn attempt<'c, R: Storage + Clock>(
-    context: &Context<'c, R>,
-    node: &'c StorageNode,
+async fn attempt<R: Storage + Clock>(
+    context: &Context<'_, R>,
+    node: &StorageNode,
     delivery: &Delivery,
     left: Duration,
-) -> Step<'c> {
-    let circuits = &context.instance.circuits;
+) -> Step {
     let reply = send(context, node, delivery, left).await;
-    match &reply {
+    note_reply(context, node, &reply);
+    judge(context.config, node, delivery, reply)
+}
+
+/// Notes whether a node was reached.
+fn note_reply<R: Clock>(
+    context: &Context<'_, R>,
+    node: &StorageNode,
+    reply: &Result<WholeReply<'_>, ExchangeError>,
+) {
+    let circuits = &context.instance.circuits;
+    match reply {
         Err(ExchangeError::Send(SendError::TimedOut | SendError::Failed(_)))
         | Err(ExchangeError::Receive(ReceiveError::Source(_))) => {
             circuits.note_not_reached(node, context.storage.elapsed());
@@ -187,7 +173,6 @@ async fn attempt<'c, R: Storage + Clock>(
         Err(ExchangeError::Send(SendError::Denied) | ExchangeError::Receive(ReceiveError::Busy(_))) => {}
         Ok(_) => circuits.note_reached(node),
     }
-    judge(context.config, node, delivery, reply)
 }
 
 async fn send<'c, R: Storage>(
@@ -196,13 +181,17 @@ async fn send<'c, R: Storage>(
     delivery: &Delivery,
     left: Duration,
 ) -> Result<WholeReply<'c>, ExchangeError> {
+    let mut headers = vec![
+        ("content-type", wire::NDJSON.to_owned()),
+        (wire::BATCH_ID, delivery.id.to_string()),
+        (wire::BATCH_DIGEST, delivery.digest.to_string()),
+    ];
+    if let Some(acks) = delivery.acks {
+        headers.push((wire::ACKS, acks.as_str().to_owned()));
+    }
     let call = Call {
         path_and_query: format!("/v1/storage?partition={}", delivery.partition),
-        headers: vec![
-            ("content-type", wire::NDJSON.to_owned()),
-            (wire::BATCH_ID, delivery.id.to_string()),
-            (wire::BATCH_DIGEST, delivery.digest.to_string()),
-        ],
+        headers,
         body: Some(delivery.lines.clone()),
         time_max: limits::APPEND_TIME_MAX.min(left),
         rest_time_max: limits::APPEND_REST_TIME_MAX,
@@ -210,5 +199,7 @@ async fn send<'c, R: Storage>(
     exchange(context.storage, node, call, limits::APPEND_ANSWER_BYTES_MAX, context.budget).await
 }
 
+#[cfg(test)]
+mod discovery_tests;
 #[cfg(test)]
 mod tests;

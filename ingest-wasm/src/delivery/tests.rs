@@ -19,6 +19,7 @@ fn delivery(partition: u16) -> Delivery {
         digest: BatchDigest::of(b"sent"),
         record_count: 2,
         lines: Bytes::from_static(b"{}\n{}\n"),
+        acks: None,
     }
 }
 
@@ -125,11 +126,17 @@ fn a_node_that_is_not_reached_is_left_alone_and_found_again() {
     let is_down = std::cell::Cell::new(true);
     let fake =
         Fake::new(|_, _| if is_down.get() { Reaction::refused_connection() } else { Reaction::stored(2) });
+    *fake.cluster.borrow_mut() = Box::new(|_| Reaction::refused_connection());
     delivered(&fake, &[0]);
-    assert_eq!(fake.calls.borrow().len(), limits::CIRCUIT_FAILURES_MAX as usize);
+    // Whether somebody else leads is asked too.
+    let reached = || {
+        fake.looks.borrow().iter().filter(|node| *node == "http://node-1:8081").count()
+            + fake.calls.borrow().len()
+    };
+    assert_eq!(reached(), limits::CIRCUIT_FAILURES_MAX as usize);
     let outcomes = delivered(&fake, &[0, 1, 0]);
     assert!(outcomes.iter().all(|outcome| failure(outcome).detail.contains("left alone")), "{outcomes:?}");
-    assert_eq!(fake.calls.borrow().len(), limits::CIRCUIT_FAILURES_MAX as usize, "nobody called it");
+    assert_eq!(reached(), limits::CIRCUIT_FAILURES_MAX as usize, "nobody called it");
     is_down.set(false);
     fake.elapsed.set(fake.elapsed() + limits::CIRCUIT_OPEN_FIRST);
     assert_eq!(delivered(&fake, &[0, 1]), [stored(), stored()]);

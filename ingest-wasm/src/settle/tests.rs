@@ -20,6 +20,7 @@ fn delivery(partition: u16, key: &str) -> Delivery {
         digest: BatchDigest::of(key.as_bytes()),
         record_count: 1,
         lines: Bytes::from(format!("{{\"key\":\"{key}\"}}\n")),
+        acks: None,
     }
 }
 

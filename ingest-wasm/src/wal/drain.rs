@@ -14,7 +14,7 @@ use super::note_error;
 use super::piece::{PieceError, unpack};
 use crate::budget::{Busy, Share};
 use crate::context::Context;
-use crate::delivery::{Delivery, Outcome, Patience, deliver};
+use crate::delivery::{Delivery, Outcome, Patience, deliver, node_of};
 use crate::key_value::KeyValueError;
 use crate::limits;
 use crate::runtime::Runtime;
@@ -52,7 +52,7 @@ pub async fn clear_the_way<R: Runtime>(
     deadline: Duration,
 ) -> bool {
     let is_reachable =
-        context.config.node_of(partition).is_some_and(|node| context.instance.circuits.is_closed(node));
+        node_of(context, partition).is_some_and(|node| context.instance.circuits.is_closed(&node));
     if !is_reachable {
         return false;
     }
@@ -186,7 +186,9 @@ async fn read<'c, R: Runtime>(
         return Ok(None);
     };
     let record_count = records as usize;
-    Ok(Some((Delivery { partition, id, digest, record_count, lines: Bytes::from(lines) }, share)))
+    // What the client asked for was answered: it is at the edge. The rest is as the cluster's operator chose.
+    let lines = Bytes::from(lines);
+    Ok(Some((Delivery { partition, id, digest, record_count, lines, acks: None }, share)))
 }
 
 async fn delete<R: Runtime>(context: &Context<'_, R>, entries: &mut Vec<&Entry>) {

@@ -229,6 +229,12 @@ impl Storage for Sim {
                     return Ok(reply(200, b"<garbage>".to_vec()));
                 }
                 5 => return Ok(reply(429, b"{}".to_vec())),
+                6 => {
+                    let mut astray = reply(421, b"{}".to_vec());
+                    astray.headers = [("leader", world.some_node())].into_iter().collect();
+                    return Ok(astray);
+                }
+                7 => return Ok(reply(421, b"{}".to_vec())),
                 _ => {}
             }
         }
@@ -247,8 +253,25 @@ fn reply(status: u16, body: Vec<u8>) -> Reply<Pieces> {
 }
 
 impl World {
-    /// What storage does with an append: each id once.
+    fn some_node(&self) -> String {
+        format!("http://node-{}:8081", 1 + self.chance.below(2))
+    }
+
+    /// What storage does with an append: each id once. Whoever asks who leads is told of any node and any term.
     fn append(&self, call: &Call) -> Reply<Pieces> {
+        if call.path_and_query == "/v1/cluster" {
+            let (leader, term) = (self.some_node(), self.chance.below(4));
+            let state = |partition| {
+                format!(
+                    r#"{{"partition":{partition},"leader":"{leader}","term":{term},"high_watermark":0,"replicas":[]}}"#
+                )
+            };
+            let partitions = [0, 1, 2, 3].map(state).join(",");
+            return reply(
+                200,
+                format!(r#"{{"node":"n","nodes":[],"partitions":[{partitions}]}}"#).into_bytes(),
+            );
+        }
         let header = |name: &str| call.headers.iter().find(|(field, _)| *field == name).unwrap().1.clone();
         let (id, digest) = (header("batch-id"), header("batch-digest"));
         let text = String::from_utf8(call.body.clone().unwrap().to_vec()).unwrap();
