@@ -167,6 +167,16 @@ impl<'s> Fake<'s> {
     }
 }
 
+/// Lets the other tasks go on first.
+async fn others_turn() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if std::mem::replace(&mut has_waited, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 impl Storage for Fake<'_> {
     type Body = Pieces;
 
@@ -174,12 +184,7 @@ impl Storage for Fake<'_> {
         self.in_flight.set(self.in_flight.get() + 1);
         self.in_flight_max.set(self.in_flight_max.get().max(self.in_flight.get()));
         // Everyone who sends at once is in flight before the first answer.
-        let mut has_waited = false;
-        poll_fn(|cx| {
-            cx.waker().wake_by_ref();
-            if std::mem::replace(&mut has_waited, true) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        others_turn().await;
         self.in_flight.set(self.in_flight.get() - 1);
         self.elapsed.set(self.elapsed.get() + self.send_time.get().min(call.time_max));
         let reaction = if call.path_and_query == "/v1/cluster" {
@@ -214,6 +219,7 @@ impl Clock for Fake<'_> {
     async fn pause(&self, duration: Duration) {
         self.pauses.borrow_mut().push(duration);
         self.elapsed.set(self.elapsed.get() + duration);
+        others_turn().await;
     }
 }
 

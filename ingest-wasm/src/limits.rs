@@ -117,6 +117,9 @@ pub const LOOK_NODES_MAX: usize = 4;
 /// How long a node may take to say who leads. It has the answer in memory.
 pub const LOOK_TIME_MAX: Duration = Duration::from_millis(500);
 
+/// How long a read that was not answered looks for another node.
+pub const READ_LOOK_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Bytes of that answer: as many partitions as there may be, five copies each.
 pub const CLUSTER_ANSWER_BYTES_MAX: usize = 2 << 20;
 

@@ -26,6 +26,7 @@ pub mod programs;
 pub mod proxy;
 pub mod random;
 pub mod records;
+pub mod stand_in;
 pub mod tail;
 pub mod wait;
 
@@ -35,4 +36,5 @@ pub use ingest::Ingest;
 pub use node::Node;
 pub use oracle::Oracle;
 pub use proxy::{Fault, Proxy};
+pub use stand_in::StandIns;
 pub use wait::eventually;

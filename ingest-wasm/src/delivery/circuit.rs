@@ -82,8 +82,13 @@ impl Circuits {
         let mut failing = self.lock();
         match failing.iter_mut().find(|(known, _)| known == node) {
             Some((_, circuit)) => *circuit = circuit.failed(now),
-            // As many as there are nodes in the configuration.
-            None => failing.push((node.clone(), Circuit::Closed { failures: 0 }.failed(now))),
+            None => {
+                // Those of the configuration fit in; what else nodes name must not pile up.
+                if failing.len() >= 2 * limits::STORAGE_NODES_MAX {
+                    failing.remove(0);
+                }
+                failing.push((node.clone(), Circuit::Closed { failures: 0 }.failed(now)));
+            }
         }
     }
 
@@ -152,6 +157,16 @@ mod tests {
         let circuits = open_circuits();
         assert!(circuits.admits(&node(1), FIRST));
         assert!(circuits.admits(&node(1), FIRST + limits::PROBE_TIME_MAX));
+    }
+
+    #[test]
+    fn however_many_nodes_are_named_few_are_kept() {
+        let circuits = Circuits::new();
+        for number in 1..=1_000 {
+            circuits.note_not_reached(&node(number), Duration::ZERO);
+        }
+        assert_eq!(circuits.lock().len(), 2 * limits::STORAGE_NODES_MAX);
+        assert!(circuits.lock().iter().any(|(known, _)| *known == node(1_000)));
     }
 
     #[test]

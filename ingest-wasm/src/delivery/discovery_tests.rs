@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use futures::executor::block_on;
+use futures::future::join_all;
 use model::Tenant;
 
 use super::*;
@@ -191,6 +192,29 @@ fn an_election_is_waited_for_without_sending_anything() {
     assert_eq!(sent_to(&fake), [NODES[0], NODES[2]]);
     let elapsed = fake.elapsed();
     assert!(elapsed > Duration::from_millis(300) && elapsed < limits::ELECTION_TIME_MAX, "{elapsed:?}");
+}
+
+#[test]
+fn one_asks_for_all_that_wait() {
+    let cluster = Cluster::led_by(NODES[0]);
+    cluster.lose_leader();
+    let mut looks = 0;
+    let fake = Fake::new(|node, _| cluster.append(node));
+    *fake.cluster.borrow_mut() = Box::new(|node| {
+        looks += 1;
+        if looks == 10 {
+            cluster.elect(NODES[2]);
+        }
+        cluster.describe(node)
+    });
+    let (config, budget) = (three_nodes(), Budget::new(1 << 20));
+    let context = fake.context(&config, &budget);
+    let patience = Patience { deadline: limits::DELIVERY_TIME_MAX, attempts_max: limits::FORWARD_ATTEMPTS };
+    let deliveries = [0, 1, 2].map(delivery);
+    let outcomes = block_on(join_all(deliveries.iter().map(|each| deliver(&context, each, patience))));
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored { .. })), "{outcomes:?}");
+    assert_eq!(sent_to(&fake).len(), 6, "one in vain, and one to the leader, of each");
+    assert!(fake.looks.borrow().len() <= 12, "{}", fake.looks.borrow().len());
 }
 
 #[test]

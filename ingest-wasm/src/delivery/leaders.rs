@@ -110,12 +110,14 @@ impl Leaders {
         }
     }
 
-    /// Whether a partition without a leader is likely to get one soon: an election is under way among its copies.
+    /// Whether a partition without a leader is likely to get one soon: an election is under way among its copies, as far as
+    /// is known.
     pub(super) fn is_worth_waiting(&self, partition: Partition, now: Duration) -> bool {
         let known = self.lock();
         let since = known.partitions.get(&partition).and_then(|leadership| leadership.is_stuck_since);
-        known.is_replicated.is_some_and(|(is_replicated, _)| is_replicated)
-            && since.is_some_and(|since| now.saturating_sub(since) < limits::ELECTION_TIME_MAX)
+        // Somebody may just be finding out whether there are copies at all.
+        let has_copies = known.is_replicated.map_or(known.is_looking, |(is_replicated, _)| is_replicated);
+        has_copies && since.is_some_and(|since| now.saturating_sub(since) < limits::ELECTION_TIME_MAX)
     }
 
     /// The right to look who leads, unless another task of this instance has it, somebody has just looked, or there is
@@ -162,7 +164,12 @@ impl Looking<'_> {
             let is_itself = own_url == Some(leader.as_str());
             let leader = if is_itself { Some(asked.clone()) } else { config.node_at(leader) };
             let Some(leader) = leader else { continue };
-            known.partitions.entry(state.partition).or_default().learn(leader, state.term, now);
+            let leadership = known.partitions.entry(state.partition).or_default();
+            if is_itself {
+                // It is there and should know, unless a newer term has been heard of.
+                leadership.failed = None;
+            }
+            leadership.learn(leader, state.term, now);
         }
         for node in answer.nodes.iter().filter_map(|node| config.node_at(&node.url)) {
             let is_known = config.storage_nodes.contains(&node) || known.nodes.contains(&node);

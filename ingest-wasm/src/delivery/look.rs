@@ -39,6 +39,18 @@ pub(super) async fn find_leader<R: Storage + Clock>(
     }
 }
 
+/// Another node for a read that `failed` did not answer: the partition's leader, if that can be found out at once.
+pub(crate) async fn another<R: Storage + Clock>(
+    context: &Context<'_, R>,
+    partition: Partition,
+    failed: &StorageNode,
+) -> Option<StorageNode> {
+    let now = context.storage.elapsed();
+    context.instance.leaders.note_failed(partition, failed, now);
+    let found = find_leader(context, partition, failed, now + limits::READ_LOOK_TIME_MAX, false).await;
+    found.filter(|node| node != failed)
+}
+
 /// Asks some nodes, until one names a leader of the partition; does nothing where that is known to be of no use.
 async fn look<R: Storage + Clock>(
     context: &Context<'_, R>,

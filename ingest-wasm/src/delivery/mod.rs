@@ -28,6 +28,7 @@ use crate::storage::{Call, ExchangeError, SendError, Storage, WholeReply, exchan
 pub(crate) use circuit::Circuits;
 use judge::{Step, judge};
 pub(crate) use leaders::Leaders;
+pub(crate) use look::another;
 pub(crate) use retry_budget::RetryBudget;
 use way::Way;
 

@@ -161,6 +161,22 @@ fn invalid_records_are_named_and_the_others_stored() {
 }
 
 #[test]
+fn the_wanted_durability_goes_to_storage_and_has_to_be_one() {
+    let fake = Fake::storing();
+    let post = || {
+        Try::post(r#"[{"service":"auth_service","message":"m"},{"service":"event_creator","message":"m"}]"#)
+            .with("content-type", "application/json")
+    };
+    assert_eq!(post().with("acks", "quorum").answer(&fake).status, 200);
+    assert_eq!(fake.header("acks"), ["quorum"; 2]);
+    for wrong in ["edge", "2", "", "ALL"] {
+        let answer = post().with("acks", wrong).answer(&fake);
+        assert_eq!((answer.status, problem(&answer).field.as_deref()), (400, Some("acks")), "{wrong:?}");
+    }
+    assert_eq!(post().with("acks", "all").with("acks", "all").answer(&fake).status, 400);
+}
+
+#[test]
 fn a_client_may_do_without_a_body() {
     for prefer in ["return=minimal", "wait=10, Return=\"Minimal\"; x=y"] {
         let answer = Try::post(array()).with("prefer", prefer).answer(&Fake::storing());

@@ -8,27 +8,35 @@ use model::{Tenant, route};
 use super::fetch::{Fetched, Records, Scope, fetch};
 use super::writer::{Format, lines};
 use super::{BadParameter, format, found, single, unavailable};
+use crate::clock::Clock;
 use crate::context::Context;
+use crate::delivery::{another, node_of};
 use crate::message::{Answer, RequestHead};
 use crate::query_string;
 use crate::storage::Storage;
 
 /// Answers with a service's last records.
-pub async fn query<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> Answer {
+pub async fn query<S: Storage + Clock>(context: &Context<'_, S>, head: &RequestHead) -> Answer {
     let parameters = query_string::parse(&head.query);
     let (service, limit) = match service_and_limit(&parameters) {
         Ok(both) => both,
         Err(bad) => return bad.answer(),
     };
     let partition = route::partition_of(&Tenant::default(), service.as_bytes(), context.config.partitions);
-    let Some(node) = context.config.node_of(partition) else {
+    let Some(node) = node_of(context, partition) else {
         // The partition was computed by the same count: it exists.
         return unavailable(format!("no node holds partition {partition}"));
     };
     // The Go service answered in the order in which it had stored them, whatever their timestamps.
     let wanted = within_limit(&head.query, limit);
     let path_and_query = format!("/v1/search?{wanted}&order=arrival&partition={partition}");
-    match fetch(context, node, Scope::Node, &path_and_query, QUERY_ANSWER_BYTES_MAX).await {
+    let mut fetched = fetch(context, &node, Scope::Node, &path_and_query, QUERY_ANSWER_BYTES_MAX).await;
+    if matches!(fetched, Fetched::Failed(_))
+        && let Some(other) = another(context, partition, &node).await
+    {
+        fetched = fetch(context, &other, Scope::Node, &path_and_query, QUERY_ANSWER_BYTES_MAX).await;
+    }
+    match fetched {
         Fetched::Records(records) => {
             oldest_first(context, format(&head.headers, Format::JsonArray), records, limit)
         }

@@ -116,6 +116,21 @@ mod of_a_service {
     }
 
     #[test]
+    fn where_the_partition_has_moved_its_leader_is_asked() {
+        let fake = Fake::new(|node, _| match node.authority.as_str() {
+            "node-4:8081" => ndjson(&[line(1, "m")]),
+            _ => Reaction::problem(404, "it is not held by this node"),
+        });
+        let leaders = [0, 1, 2, 3].map(|partition| (partition, Some("http://node-4:8081")));
+        *fake.cluster.borrow_mut() = Box::new(move |node| Reaction::cluster(node, &leaders, 2));
+        for _ in 0..2 {
+            assert_eq!(Try::get("/v1/query?service=a&limit=1").answer(&fake).status, 200);
+        }
+        let asked: Vec<String> = fake.calls.borrow().iter().map(|(node, _)| node.clone()).collect();
+        assert_eq!(asked[1..], ["http://node-4:8081", "http://node-4:8081"]);
+    }
+
+    #[test]
     fn a_node_that_does_not_answer_is_a_503_that_names_it() {
         for reaction in [
             Reaction::refused_connection(),
