@@ -113,6 +113,19 @@ impl ValidBatch {
         summary.finish(lines.into())
     }
 
+    /// A batch that another replica has checked and stored, and whose checksum was compared since. Its lines are counted
+    /// and no more; `None` when they are not as many as it says.
+    pub fn from_replica(
+        bytes: Bytes,
+        record_count: u32,
+        timestamp_min_ms: u64,
+        timestamp_max_ms: u64,
+    ) -> Option<Self> {
+        let lines = memchr::memchr_iter(b'\n', &bytes).count();
+        let is_whole = bytes.last() == Some(&b'\n') && lines as u64 == u64::from(record_count);
+        is_whole.then_some(Self { bytes, record_count, timestamp_min_ms, timestamp_max_ms })
+    }
+
     /// The lines, each with its newline.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes

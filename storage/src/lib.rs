@@ -16,3 +16,4 @@ pub mod node;
 mod notify;
 pub mod partition;
 pub mod query;
+pub mod raft;

@@ -34,6 +34,10 @@ pub const CHECK_INLINE_BYTES_MAX: usize = 1 << 20;
 /// Bytes that one group commit appends. More would only make the first waiter wait longer for the sync of the rest.
 pub const ROUND_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes of entries that one request between replicas carries, beyond the first: a lagging replica catches up in few
+/// requests, and none of them takes longer than its time-out.
+pub const REPLICATE_BYTES_MAX: u64 = 4 << 20;
+
 /// Batch ids of each partition that are kept in memory: at 1,000 batches a second what the last quarter of a minute
 /// wrote, where nearly all retries fall. Older ids are looked up in the log's id lists.
 pub const HOT_BATCH_IDS_MAX: usize = 16_384;

@@ -88,7 +88,14 @@ fn advice(error: &LogError) -> &'static str {
         LogError::Locked { .. } => "; stop the storage daemon that runs on this directory, and try again",
         LogError::UnknownFormat { .. } => "; use the newer edgelog that wrote it, nothing was changed",
         LogError::DiskFull => "; make room, and try again: what was imported already is not imported twice",
-        LogError::Stopped { .. } | LogError::Damaged(_) | LogError::Io { .. } => "",
+        LogError::GroupState { .. } => {
+            "; a replica that forgot its vote must not vote: move its directory away, and it is filled anew"
+        }
+        LogError::Stopped { .. }
+        | LogError::Damaged(_)
+        | LogError::Committed { .. }
+        | LogError::NoEntry { .. }
+        | LogError::Io { .. } => "",
     }
 }
 

@@ -12,8 +12,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
-use model::wire::{self, AppendAnswer};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use model::wire::{self, AppendAnswer, Durability};
 use model::{BatchDigest, BatchId, ValidBatch};
 
 use super::body::Collected;
@@ -29,13 +29,21 @@ pub(super) async fn append(State(shared): State<Shared>, request: Request) -> Re
     match store(&shared, request).await {
         Ok(appended) => {
             let answer = AppendAnswer { stored: appended.record_count.into(), offset: appended.base_offset };
-            let durability = shared.app.durability.clone();
+            let durability = reached(&shared, appended.durability);
             ([(HeaderName::from_static(wire::DURABILITY), durability)], axum::Json(answer)).into_response()
         }
         Err(error) => {
             shared.app.metrics.note_rejection(error.reason());
             error.into_response()
         }
+    }
+}
+
+/// What the answer's `Durability` says: the level that was reached, and how it is weakened where the operator chose to.
+fn reached(shared: &Shared, level: Durability) -> HeaderValue {
+    match level {
+        Durability::Leader => shared.app.durability.clone(),
+        other => HeaderValue::from_static(other.as_str()),
     }
 }
 
@@ -67,7 +75,8 @@ async fn store(shared: &Shared, request: Request) -> Result<Appended, ApiError> 
         tokio::task::spawn_blocking(check).await.map_err(|_panicked| crate::query::PoolError::BrokenOff)??
     };
     let id = target.id.unwrap_or_else(|| BatchId::from_bytes(uuid::Uuid::now_v7().into_bytes()));
-    let append = Append { batch, id, digest, id_is_new: target.id.is_none(), budget: Some(share) };
+    let id_is_new = target.id.is_none();
+    let append = Append { batch, id, digest, id_is_new, acks: target.acks, budget: Some(share) };
     Ok(target.partition.append(append).await?)
 }
 
@@ -77,6 +86,7 @@ struct Target<'a> {
     encoding: Encoding,
     id: Option<BatchId>,
     digest: Option<BatchDigest>,
+    acks: Option<Durability>,
 }
 
 #[derive(Clone, Copy)]
@@ -100,6 +110,7 @@ impl<'a> Target<'a> {
             encoding: encoding(&parts.headers)?,
             id: header(&parts.headers, wire::BATCH_ID)?,
             digest: header(&parts.headers, wire::BATCH_DIGEST)?,
+            acks: acks(&parts.headers)?,
         })
     }
 }
@@ -112,6 +123,18 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
         Ok(Encoding::JsonArray)
     } else {
         Err(ApiError::MediaType)
+    }
+}
+
+/// How far the client wants its batch to have got when it is answered, if it says.
+fn acks(headers: &HeaderMap) -> Result<Option<Durability>, ApiError> {
+    let Some(value) = headers.get(wire::ACKS) else { return Ok(None) };
+    let level = value.to_str().ok().and_then(Durability::parse);
+    match level.filter(|level| *level != Durability::Edge) {
+        Some(level) => Ok(Some(level)),
+        None => {
+            Err(ApiError::Header { name: wire::ACKS, detail: "acks is leader, quorum or all".to_owned() })
+        }
     }
 }
 

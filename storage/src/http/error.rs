@@ -81,10 +81,12 @@ impl ApiError {
             Self::Append(error) => match error {
                 AppendError::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
                 AppendError::Conflict => StatusCode::CONFLICT,
+                AppendError::NotLeader { .. } => StatusCode::MISDIRECTED_REQUEST,
                 AppendError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-                AppendError::Stopped { .. } | AppendError::Failed { .. } | AppendError::Closing => {
-                    StatusCode::SERVICE_UNAVAILABLE
-                }
+                AppendError::Stopped { .. }
+                | AppendError::Failed { .. }
+                | AppendError::NoQuorum
+                | AppendError::Closing => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::Pool(PoolError::Busy { .. }) => StatusCode::TOO_MANY_REQUESTS,
             Self::Pool(PoolError::BrokenOff) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -99,7 +101,8 @@ impl ApiError {
             | Self::Append(AppendError::QueueFull { retry_after })
             | Self::Pool(PoolError::Busy { retry_after }) => Some(*retry_after),
             Self::TailsFull => Some(limits::TAILS_RETRY_AFTER),
-            Self::BodyBudget | Self::Append(AppendError::Failed { .. } | AppendError::Closing) => {
+            Self::BodyBudget
+            | Self::Append(AppendError::Failed { .. } | AppendError::NoQuorum | AppendError::Closing) => {
                 Some(Duration::from_secs(1))
             }
             // Somebody has to make room, or to restart the node.
@@ -135,6 +138,8 @@ impl ApiError {
                 AppendError::DiskFull => "disk_full",
                 AppendError::Stopped { .. } => "stopped",
                 AppendError::Failed { .. } => "failed",
+                AppendError::NotLeader { .. } => "not_leader",
+                AppendError::NoQuorum => "no_quorum",
                 AppendError::Closing => "closing",
             },
             Self::Pool(PoolError::Busy { .. }) => "busy",
@@ -169,6 +174,11 @@ impl IntoResponse for ApiError {
         }
         if let Self::PartitionElsewhere { leader: Some(leader), .. } = &self {
             response.headers_mut().insert(HeaderName::from_static(wire::LEADER), leader.clone());
+        }
+        if let Self::Append(AppendError::NotLeader { leader: Some(leader) }) = &self
+            && let Ok(leader) = HeaderValue::from_str(leader)
+        {
+            response.headers_mut().insert(HeaderName::from_static(model::wire::LEADER), leader);
         }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));

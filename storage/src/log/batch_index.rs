@@ -85,6 +85,20 @@ impl BatchIndex {
         Ok(found)
     }
 
+    /// The first batch, of `batch_count`, whose entry of the replicated log is at or after `log_index`; `batch_count`
+    /// when none is. Headers that cannot be decoded are passed over.
+    pub(super) fn first_batch_of_entry(&self, log_index: u64, batch_count: u32) -> io::Result<u32> {
+        let (mut low, mut high) = (0, batch_count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.first_readable(middle, high)? {
+                Some((batch, header)) if header.log_index < log_index => low = batch + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
     /// Reads all headers in order and hands each to `visit`, with its place.
     pub(super) fn scan(&self, batch_count: u32, mut visit: impl FnMut(u32, HeaderSlot)) -> io::Result<()> {
         let mut first = 0;

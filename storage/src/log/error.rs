@@ -23,6 +23,24 @@ pub enum LogError {
     /// Records that were stored are not there, or not as they were. What surrounds them is.
     #[error("{0}")]
     Damaged(Damage),
+    /// What is committed was to be cut off. Nothing was.
+    #[error("entry {log_index} of the replicated log is committed, and is not cut off")]
+    Committed {
+        /// The first entry that was to go.
+        log_index: u64,
+    },
+    /// Entries of the replicated log that are not there: never written, or deleted by retention.
+    #[error("entry {log_index} is not in the replicated log")]
+    NoEntry {
+        /// The first of them.
+        log_index: u64,
+    },
+    /// The replica's own vote and members cannot be read: it has to be filled anew, for it may have voted.
+    #[error("{} is not as it was written", path.display())]
+    GroupState {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another process has the log open for writing.
     #[error("{} is held by another process", path.display())]
     Locked {

@@ -19,9 +19,11 @@ pub(super) const ENTRY_BYTES_U64: u64 = ENTRY_BYTES as u64;
 const INDEX_MAGIC: &[u8; 8] = b"edgelogB";
 const IDS_MAGIC: &[u8; 8] = b"edgelogI";
 const CLOSED_MAGIC: &[u8; 8] = b"edgelogC";
+const GROUP_MAGIC: &[u8; 8] = b"edgelogR";
 const KIND_SEAL: u8 = 3;
 const FLAG_NO_ID: u8 = 1;
 const FLAG_UNREADABLE: u8 = 2;
+const FLAG_CONTINUES: u8 = 4;
 
 /// The header of an index file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub(super) struct BatchHeader {
     pub(super) id: Option<BatchId>,
     /// Whether the lines are no records, as found when the index was rebuilt.
     pub(super) unreadable: bool,
+    /// Whether the next batch belongs to the same entry of the replicated log.
+    pub(super) continues: bool,
     /// The offset of its first record.
     pub(super) base_offset: Offset,
     /// Its records.
@@ -130,6 +134,12 @@ pub(super) struct ClosedMarker {
     pub(super) batch_count: u32,
 }
 
+/// The header of the file that holds a replica's vote and members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GroupFileHeader {
+    pub(super) body_crc: u32,
+}
+
 impl BatchHeader {
     /// The offset after its last record.
     pub(super) fn end_offset(&self) -> Offset {
@@ -149,6 +159,9 @@ impl BatchHeader {
         }
         if self.unreadable {
             flags |= FLAG_UNREADABLE;
+        }
+        if self.continues {
+            flags |= FLAG_CONTINUES;
         }
         let kind = match self.kind {
             BatchKind::Records => 0,
@@ -189,6 +202,7 @@ impl BatchHeader {
             kind,
             id: (flags & FLAG_NO_ID == 0).then_some(id),
             unreadable: flags & FLAG_UNREADABLE != 0,
+            continues: flags & FLAG_CONTINUES != 0,
             base_offset,
             record_count,
             position,
@@ -260,7 +274,7 @@ impl Entry {
             KIND_SEAL => return Ok(Self::Seal(Seal::decode(&mut reader))),
             _ => return Err(Undecodable::Unknown),
         };
-        if flags & !(FLAG_NO_ID | FLAG_UNREADABLE) != 0 {
+        if flags & !(FLAG_NO_ID | FLAG_UNREADABLE | FLAG_CONTINUES) != 0 {
             return Err(Undecodable::Unknown);
         }
         Ok(Self::Batch(BatchHeader::decode(kind, flags, &mut reader)))
@@ -326,6 +340,24 @@ impl IdListHeader {
     }
 }
 
+impl GroupFileHeader {
+    /// The header's bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(ENTRY_BYTES);
+        Writer::start(&mut out).bytes(GROUP_MAGIC).u16(FORMAT_VERSION).u32(self.body_crc).finish();
+        out
+    }
+
+    /// Decodes the first [`ENTRY_BYTES`] bytes of the file.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        let mut reader = Reader::checked(bytes)?;
+        if reader.bytes::<8>() != *GROUP_MAGIC || reader.u16() != FORMAT_VERSION {
+            return Err(Undecodable::Unknown);
+        }
+        Ok(Self { body_crc: reader.u32() })
+    }
+}
+
 impl ClosedMarker {
     /// The marker file's bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -365,6 +397,7 @@ mod tests {
             kind: BatchKind::Records,
             id: Some(BatchId::from_bytes([7; 16])),
             unreadable: false,
+            continues: false,
             base_offset: Offset::new(1),
             record_count: 2,
             position: 3,
@@ -388,7 +421,8 @@ mod tests {
         assert_eq!(bytes.len(), ENTRY_BYTES);
         assert_eq!(Entry::decode(&bytes), Ok(Entry::Batch(header())));
 
-        let bare = BatchHeader { id: None, unreadable: true, kind: BatchKind::Blank, ..header() };
+        let bare =
+            BatchHeader { id: None, unreadable: true, continues: true, kind: BatchKind::Blank, ..header() };
         bytes.clear();
         bare.encode(&mut bytes);
         assert_eq!(Entry::decode(&bytes), Ok(Entry::Batch(bare)));

@@ -12,6 +12,9 @@ use super::disk::DirEntry;
 /// The clean-close marker.
 pub(super) const CLOSED: &str = "closed";
 
+/// The vote, the members and the places in the replicated log that this replica keeps; only there with replication.
+pub(super) const GROUP: &str = "raft";
+
 /// The file that one process at a time may hold.
 pub(super) const LOCK: &str = "lock";
 
@@ -97,7 +100,7 @@ pub(super) fn read_listing(entries: Vec<DirEntry>) -> Listing {
         if name == CLOSED {
             listing.has_closed_marker = true;
         } else if let Some(whole) = name.strip_suffix(TEMPORARY) {
-            if whole == CLOSED || parse(whole).is_some() {
+            if whole == CLOSED || whole == GROUP || parse(whole).is_some() {
                 listing.temporary.push(name);
             }
         } else if let Some((base_offset, part)) = parse(&name) {

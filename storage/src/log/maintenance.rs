@@ -21,6 +21,8 @@ pub struct MaintenanceReport {
     pub deleted_segments: u64,
     /// Segments whose compression was finished.
     pub compressed_segments: u64,
+    /// With replication: retention waits until the entries up to this one are purged.
+    pub purge_wanted: Option<u64>,
     /// Whether there is more to compress: worth calling again soon when nothing else is to be done.
     pub more: bool,
 }
@@ -41,7 +43,9 @@ impl PartitionLog {
         self.sync_if_due(now_ms)?;
         let rolled = none_if_full(self.roll_by_age())?.unwrap_or_default();
         let deleted_segments = self.retain()?;
-        let mut report = MaintenanceReport { rolled, deleted_segments, ..MaintenanceReport::default() };
+        let purge_wanted = self.oldest_to_delete().map(|oldest| oldest.summary().last_log_index);
+        let mut report =
+            MaintenanceReport { rolled, deleted_segments, purge_wanted, ..MaintenanceReport::default() };
         none_if_full(self.compress_step(&mut report))?;
         self.reserve.refill(&*self.disk);
         Ok(report)
@@ -49,7 +53,7 @@ impl PartitionLog {
 
     fn roll_by_age(&mut self) -> Result<bool, LogError> {
         let is_due = self.tail_summary().is_some_and(|summary| {
-            summary.batch_count > 0
+            summary.has_records()
                 && is_older(self.now_ms, summary.appended_first_ms, self.options.segment_age_max)
         });
         if is_due {
@@ -63,7 +67,7 @@ impl PartitionLog {
     /// there.
     fn retain(&mut self) -> Result<u64, LogError> {
         let mut deleted = 0;
-        while let Some(oldest) = self.oldest_to_delete() {
+        while let Some(oldest) = self.oldest_to_delete().filter(|oldest| self.is_purged(oldest)) {
             if self.shared.segments().len() == 1 {
                 let successor = self.prepare().and_then(|()| self.writer().map(|_| ()));
                 if none_if_full(successor)?.is_none() {
@@ -76,9 +80,14 @@ impl PartitionLog {
         Ok(deleted)
     }
 
+    /// Whether no replica may ask for the segment's entries: it gets the whole segments then.
+    fn is_purged(&self, segment: &Segment) -> bool {
+        self.purged_upto.is_none_or(|purged| segment.summary().last_log_index <= purged)
+    }
+
     fn oldest_to_delete(&self) -> Option<Arc<Segment>> {
         let segments = self.shared.segments();
-        let oldest = segments.first().filter(|oldest| oldest.summary().sealed)?;
+        let oldest = segments.first().filter(|oldest| self.is_settled(oldest))?;
         let too_old = self
             .options
             .retention_age
@@ -148,7 +157,7 @@ impl PartitionLog {
         let segments = self.shared.segments();
         let cold = segments.iter().find(|segment| {
             let summary = segment.summary();
-            summary.sealed
+            self.is_settled(segment)
                 && !segment.data.is_compressed()
                 && !segment.is_damaged()
                 && !self.compression_given_up.contains(&segment.base_offset)
@@ -158,7 +167,13 @@ impl PartitionLog {
         (free_bytes > cold.summary().data_bytes).then(|| Arc::clone(cold))
     }
 
-    fn remove(&self, name: &str) -> Result<(), LogError> {
+    /// Whether a segment never changes again: what is not committed may be cut off a sealed one too.
+    fn is_settled(&self, segment: &Segment) -> bool {
+        let summary = segment.summary();
+        summary.sealed && summary.end_offset <= self.shared.high_watermark()
+    }
+
+    pub(super) fn remove(&self, name: &str) -> Result<(), LogError> {
         match self.disk.remove(&self.dir.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(LogError::io("remove", &self.dir.join(name), error))
@@ -167,7 +182,7 @@ impl PartitionLog {
         }
     }
 
-    fn sync_dir(&self) -> Result<(), LogError> {
+    pub(super) fn sync_dir(&self) -> Result<(), LogError> {
         self.disk.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
     }
 }

@@ -30,11 +30,13 @@ mod rebuild;
 mod recovery;
 
 mod batches;
+mod entries;
 mod reader;
 mod shared;
 mod stored_batch;
 
 mod compression;
+mod group_file;
 mod known_batches;
 mod maintenance;
 mod partition_log;
@@ -42,12 +44,14 @@ mod reserve;
 mod restart;
 mod sidecars;
 mod snapshot;
+mod truncation;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use batches::Batches;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode, RealDisk};
+pub use entries::{EntryBatch, EntryContent, EntryExtent, EntryKind, EntryReader, NewEntry, StoredEntry};
 pub use error::{Damage, DamageKind, LogError};
 pub use known_batches::KnownBatch;
 pub use layout::{partition_dir, partition_of_dir};
@@ -56,6 +60,7 @@ pub use options::{FsyncPolicy, LogOptions};
 pub use partition_log::{PartitionLog, RecoveryReport};
 pub use reader::{BatchExtent, LogReader, PartitionStatus, SegmentExtent, SegmentStatus};
 pub use segment_writer::NewBatch;
+pub use shared::Publisher;
 pub use sidecars::{Sidecar, Sidecars};
 pub use snapshot::{LogSnapshot, Verification};
 pub use stored_batch::{Lines, StoredBatch};

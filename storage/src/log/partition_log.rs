@@ -42,6 +42,8 @@ pub struct PartitionLog {
     pub(super) reserve: Reserve,
     /// Memory for the filters over the sealed segments' batch ids.
     pub(super) id_filter_bytes_max: usize,
+    /// With replication: the last entry that no other replica may ask for any more.
+    pub(super) purged_upto: Option<u64>,
     /// The time as it was told last; the log has no clock.
     pub(super) now_ms: u64,
     synced_at_ms: u64,
@@ -111,6 +113,7 @@ impl PartitionLog {
             compression_given_up: Vec::new(),
             reserve,
             id_filter_bytes_max: limits::ID_FILTER_BYTES_MAX,
+            purged_upto: None,
             tail: opened.active.map_or(Tail::Sealed, Tail::Found),
             fixes: opened.fixes,
             synced_at_ms: now_ms,
@@ -133,19 +136,27 @@ impl PartitionLog {
     }
 
     fn append_all(&mut self, batches: &[NewBatch]) -> Result<Vec<Offset>, LogError> {
-        self.check_running()?;
         let Some(newest) = batches.last() else { return Ok(Vec::new()) };
-        self.now_ms = newest.appended_at_ms;
-        self.prepare()?;
         let bytes: u64 = batches.iter().map(|new| new.batch.bytes().len() as u64).sum();
-        if self.is_full(bytes, batches.len()) {
-            self.seal()?;
-        }
+        self.make_room_for(bytes, batches.len(), newest.appended_at_ms)?;
         let appended = self.writer()?.append(batches);
         let offsets = self.settle(appended)?;
+        self.note_written();
+        Ok(offsets)
+    }
+
+    /// Says where the log ends, after a write.
+    pub(super) fn note_written(&self) {
         self.shared
             .set_written_end(self.tail_summary().map_or(self.written_end(), |summary| summary.end_offset));
-        Ok(offsets)
+    }
+
+    /// Puts right what a crash left, and begins another segment if the last has no room for so much.
+    pub(super) fn make_room_for(&mut self, bytes: u64, batches: usize, now_ms: u64) -> Result<(), LogError> {
+        self.check_running()?;
+        self.now_ms = now_ms;
+        self.prepare()?;
+        if self.is_full(bytes, batches) { self.seal() } else { Ok(()) }
     }
 
     /// Makes what was appended as durable as the fsync policy promises, and returns the end of what may be
@@ -328,7 +339,8 @@ impl PartitionLog {
 
     fn is_full(&self, bytes: u64, batches: usize) -> bool {
         self.tail_summary().is_some_and(|summary| {
-            summary.batch_count > 0
+            // A segment without records would give its name to the next.
+            summary.has_records()
                 && (summary.data_bytes.saturating_add(bytes) > self.options.segment_bytes_max
                     || u64::from(summary.batch_count) + batches as u64
                         > u64::from(self.options.segment_batches_max))
@@ -336,7 +348,7 @@ impl PartitionLog {
     }
 
     /// Tells a refused write from a broken disk, after which the log is stopped.
-    fn settle<T>(&self, result: Result<T, WriteError>) -> Result<T, LogError> {
+    pub(super) fn settle<T>(&self, result: Result<T, WriteError>) -> Result<T, LogError> {
         result.map_err(|error| match error {
             WriteError::Refused(error) => error,
             WriteError::Broken(cause) => {

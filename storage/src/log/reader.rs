@@ -156,7 +156,8 @@ impl LogReader {
     /// The segments that have records, oldest first. What was appended last may lie beyond the high watermark.
     pub fn segment_extents(&self) -> Vec<SegmentExtent> {
         let segments = self.shared.segments();
-        let extents = segments.iter().map(|segment| SegmentExtent::of(segment));
+        let high_watermark = self.high_watermark();
+        let extents = segments.iter().map(|segment| SegmentExtent::of(segment, high_watermark));
         extents.filter(|extent| extent.base_offset < extent.end_offset).collect()
     }
 
@@ -254,7 +255,7 @@ impl PartitionStatus {
 }
 
 impl SegmentExtent {
-    fn of(segment: &Segment) -> Self {
+    fn of(segment: &Segment, high_watermark: Offset) -> Self {
         let summary = segment.summary();
         Self {
             base_offset: segment.base_offset,
@@ -263,7 +264,8 @@ impl SegmentExtent {
             batch_count: summary.batch_count,
             timestamp_min_ms: summary.timestamp_min_ms,
             timestamp_max_ms: summary.timestamp_max_ms,
-            sealed: summary.sealed,
+            // What is not committed may be cut off again, out of a segment that was sealed meanwhile too.
+            sealed: summary.sealed && summary.end_offset <= high_watermark,
         }
     }
 }

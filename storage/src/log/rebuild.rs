@@ -118,6 +118,7 @@ fn empty_batch(before: &Summary) -> BatchHeader {
         kind: BatchKind::Records,
         id: None,
         unreadable: false,
+        continues: false,
         base_offset: before.end_offset,
         record_count: 0,
         position: before.data_bytes,

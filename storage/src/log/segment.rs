@@ -119,6 +119,12 @@ impl Segment {
         self.index.batch_at(offset, self.summary().batch_count).map_err(|error| self.index_error(error))
     }
 
+    /// The first batch of an entry of the replicated log at or after `log_index`; the batches' count when none is.
+    pub(super) fn first_batch_of_entry(&self, log_index: u64) -> Result<u32, LogError> {
+        let batch_count = self.summary().batch_count;
+        self.index.first_batch_of_entry(log_index, batch_count).map_err(|error| self.index_error(error))
+    }
+
     /// Reads all headers in order and hands each to `visit`, with its place.
     pub(super) fn scan_headers(&self, visit: impl FnMut(u32, HeaderSlot)) -> Result<(), LogError> {
         self.index.scan(self.summary().batch_count, visit).map_err(|error| self.index_error(error))
@@ -225,6 +231,11 @@ impl Summary {
         self.appended_last_ms = self.appended_last_ms.max(header.appended_at_ms);
         self.last_term = header.term;
         self.last_log_index = header.log_index;
+    }
+
+    /// Whether there is a record: entries of the replicated log may have none.
+    pub(super) fn has_records(&self) -> bool {
+        self.data_bytes > 0
     }
 
     /// Whether a record's timestamp may be in this range, ends included.

@@ -13,6 +13,7 @@ use model::{BatchDigest, BatchId, Offset, Partition, ValidBatch};
 
 use super::batch_index::BatchIndex;
 use super::disk::{self, Disk, DiskFile, OpenMode};
+use super::entries::{EntryContent, EntryExtent, NewEntry};
 use super::error::LogError;
 use super::format::{BatchHeader, BatchKind, IndexFileHeader};
 use super::layout::{self, Part};
@@ -131,6 +132,42 @@ impl SegmentWriter {
         self.batch_by_id.iter().map(|(id, batch)| (*id, *batch)).collect()
     }
 
+    /// Writes entries of the replicated log, all or none; returns where each lies.
+    pub(super) fn append_entries(&mut self, entries: &[NewEntry]) -> Result<Vec<EntryExtent>, WriteError> {
+        let mut after = self.summary;
+        let mut extents = Vec::with_capacity(entries.len());
+        self.headers.clear();
+        for entry in entries {
+            let base_offset = after.end_offset;
+            for mut header in self.headers_of(entry, &after)? {
+                (header.base_offset, header.position) = (after.end_offset, after.data_bytes);
+                header.encode(&mut self.headers);
+                after.add(&header);
+            }
+            extents.push(EntryExtent {
+                log_index: entry.log_index,
+                term: entry.term,
+                kind: entry.content.kind(),
+                base_offset,
+                end_offset: after.end_offset,
+            });
+        }
+        let batches = || entries.iter().flat_map(|entry| entry.content.batches());
+        if let Err(error) = self.write(batches()) {
+            return Err(self.take_back(error));
+        }
+        let mut place = self.summary.batch_count;
+        for entry in entries {
+            for (number, new) in (place..).zip(entry.content.batches()) {
+                self.batch_by_id.insert(new.id, number);
+            }
+            place += entry.content.header_count();
+        }
+        self.summary = after;
+        self.segment.set_summary(after);
+        Ok(extents)
+    }
+
     /// Writes batches, all or none; returns the base offset of each.
     pub(super) fn append(&mut self, batches: &[NewBatch]) -> Result<Vec<Offset>, WriteError> {
         let mut after = self.summary;
@@ -142,7 +179,7 @@ impl SegmentWriter {
             header.encode(&mut self.headers);
             after.add(&header);
         }
-        if let Err(error) = self.write(batches) {
+        if let Err(error) = self.write(batches.iter()) {
             return Err(self.take_back(error));
         }
         for (batch, new) in (self.summary.batch_count..).zip(batches) {
@@ -219,6 +256,7 @@ impl SegmentWriter {
             kind: BatchKind::Records,
             id: Some(new.id),
             unreadable: false,
+            continues: false,
             base_offset: before.end_offset,
             record_count: new.batch.record_count(),
             position: before.data_bytes,
@@ -235,10 +273,51 @@ impl SegmentWriter {
         })
     }
 
-    fn write(&self, batches: &[NewBatch]) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> =
-            batches.iter().map(|new| IoSlice::new(new.batch.bytes())).collect();
-        disk::write_all(&*self.data, &mut slices, self.summary.data_bytes)?;
+    /// The headers of an entry, but for their places.
+    fn headers_of(&self, entry: &NewEntry, before: &Summary) -> Result<Vec<BatchHeader>, WriteError> {
+        let kind = match &entry.content {
+            EntryContent::Batches(batches) => {
+                let mut headers: Vec<BatchHeader> = batches
+                    .iter()
+                    .map(|new| Ok(BatchHeader { continues: true, ..self.header_of(new, before)? }))
+                    .collect::<Result<_, WriteError>>()?;
+                for header in &mut headers {
+                    (header.term, header.log_index) = (entry.term, entry.log_index);
+                }
+                if let Some(last) = headers.last_mut() {
+                    last.continues = false;
+                }
+                return Ok(headers);
+            }
+            EntryContent::Blank => BatchKind::Blank,
+            EntryContent::Membership => BatchKind::Membership,
+        };
+        Ok(vec![BatchHeader {
+            kind,
+            id: None,
+            unreadable: false,
+            continues: false,
+            base_offset: before.end_offset,
+            record_count: 0,
+            position: before.data_bytes,
+            length: 0,
+            crc: crc32fast::hash(&[]),
+            timestamp_min_ms: 0,
+            timestamp_max_ms: 0,
+            digest: BatchDigest::from_u64(0),
+            term: entry.term,
+            log_index: entry.log_index,
+            tenant_hash: 0,
+            appended_at_ms: entry.appended_at_ms,
+            flushed_batches: self.flushed_batches,
+        }])
+    }
+
+    fn write<'a>(&self, batches: impl Iterator<Item = &'a NewBatch>) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = batches.map(|new| IoSlice::new(new.batch.bytes())).collect();
+        if !slices.is_empty() {
+            disk::write_all(&*self.data, &mut slices, self.summary.data_bytes)?;
+        }
         let position = BatchIndex::bytes_of(self.summary.batch_count);
         disk::write_all(&*self.index, &mut [IoSlice::new(&self.headers)], position)
     }

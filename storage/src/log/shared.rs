@@ -18,6 +18,23 @@ use super::stopping_disk::Stop;
 /// The segments of a log, in order of their offsets.
 pub(super) type SegmentList = Arc<Vec<Arc<Segment>>>;
 
+/// Raises a log's high watermark; for who learns elsewhere than at the writer what is committed.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+}
+
+impl Publisher {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Lets readers see the records below `end`, as far as they are flushed.
+    pub fn publish(&self, end: Offset) {
+        self.shared.raise_high_watermark(end.min(self.shared.flushed_end()));
+    }
+}
+
 /// What the writer and the readers share.
 #[derive(Debug)]
 pub(super) struct Shared {

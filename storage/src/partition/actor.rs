@@ -21,13 +21,15 @@ use crate::metrics::PartitionMetrics;
 
 /// The one writer of a partition's log.
 pub(super) struct Actor {
-    log: PartitionLog,
+    pub(super) log: PartitionLog,
     inbox: Receiver<Message>,
-    queue: Arc<Queue>,
-    hot: HotBatches,
+    pub(super) queue: Arc<Queue>,
+    pub(super) hot: HotBatches,
     stopped: Arc<OnceLock<Arc<str>>>,
-    metrics: PartitionMetrics,
+    pub(super) metrics: PartitionMetrics,
     maintain_at: Instant,
+    /// With replication: up to which entry retention wants to delete.
+    pub(super) purge_wanted: Option<u64>,
 }
 
 impl Actor {
@@ -40,7 +42,7 @@ impl Actor {
     ) -> Self {
         let hot = HotBatches::new(limits::HOT_BATCH_IDS_MAX, log.recent_batches(limits::HOT_BATCH_IDS_MAX));
         let maintain_at = Instant::now() + limits::MAINTENANCE_INTERVAL;
-        Self { log, inbox, queue, hot, stopped, metrics, maintain_at }
+        Self { log, inbox, queue, hot, stopped, metrics, maintain_at, purge_wanted: None }
     }
 
     /// Works until it is told to close, then closes the log.
@@ -52,6 +54,10 @@ impl Actor {
             let first = self.inbox.recv_timeout(self.wait());
             let flow = match first {
                 Ok(Message::Append(pending)) => self.commit_all_waiting(*pending, &mut round),
+                Ok(Message::Replicated(work)) => {
+                    self.replicate(*work);
+                    ControlFlow::Continue(())
+                }
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
                 Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
             };
@@ -87,6 +93,8 @@ impl Actor {
             }
             match self.inbox.try_recv() {
                 Ok(Message::Append(pending)) => next = Some(*pending),
+                // A log is replicated or not: it gets messages of one kind.
+                Ok(Message::Replicated(work)) => self.replicate(*work),
                 Ok(Message::Close) => flow = ControlFlow::Break(()),
                 // Empty, or nobody can send any more: the round is what it is.
                 Err(_) => {}
@@ -148,7 +156,14 @@ impl Actor {
         let started = Instant::now();
         let maintained = self.log.maintain(unix_now_ms());
         let pause = match maintained {
-            Ok(report) if report.more => started.elapsed() * limits::MAINTENANCE_PAUSES,
+            Ok(report)
+                if {
+                    self.purge_wanted = report.purge_wanted;
+                    report.more
+                } =>
+            {
+                started.elapsed() * limits::MAINTENANCE_PAUSES
+            }
             Ok(_) => limits::MAINTENANCE_INTERVAL,
             Err(error) => {
                 self.note_failed(&error);
@@ -159,7 +174,7 @@ impl Actor {
     }
 
     /// Says that the log could not do what nobody waits for.
-    fn note_failed(&self, error: &LogError) {
+    pub(super) fn note_failed(&self, error: &LogError) {
         match refusal(error) {
             AppendError::Stopped { reason } => self.note_stopped(&reason),
             _ => tracing::warn!(%error, "the log could not be maintained; it is tried again"),
@@ -186,7 +201,7 @@ impl Drop for PanicGuard {
 }
 
 /// What a failure of the log means for the batches that waited for it.
-fn refusal(error: &LogError) -> AppendError {
+pub(super) fn refusal(error: &LogError) -> AppendError {
     match error {
         LogError::DiskFull => AppendError::DiskFull,
         LogError::Stopped { .. } => AppendError::Stopped { reason: Arc::from(error.to_string()) },

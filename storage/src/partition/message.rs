@@ -1,9 +1,11 @@
 //! All that can be asked of a partition's actor, and what it answers.
 
+use model::wire::Durability;
 use model::{BatchDigest, BatchId, Offset, ValidBatch};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::queue::Ticket;
+use super::replicated::Replicated;
 
 /// A batch to append.
 #[derive(Debug)]
@@ -16,6 +18,9 @@ pub struct Append {
     pub digest: BatchDigest,
     /// Whether this node drew the id itself just now, so that nothing can be stored under it.
     pub id_is_new: bool,
+    /// How far the batch is to have got when it is answered; `None`: as far as is usual for the partition. Without
+    /// replication it is this node's own disk, whatever is asked for.
+    pub acks: Option<Durability>,
     /// The batch's share of the process's byte budget, given back when the batch is answered.
     pub budget: Option<OwnedSemaphorePermit>,
 }
@@ -27,9 +32,11 @@ pub struct Appended {
     pub base_offset: Offset,
     /// Its records.
     pub record_count: u32,
+    /// How far it has got.
+    pub durability: Durability,
 }
 
-/// Why a batch was not stored. Nothing of it is.
+/// Why a batch was not stored. Nothing of it is, unless the error says that this is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// Too much waits already.
@@ -56,6 +63,16 @@ pub enum AppendError {
         /// What happened.
         reason: std::sync::Arc<str>,
     },
+    /// Another replica leads the partition, or none does just now. Where the lead was lost while the batch was on its
+    /// way it may be stored all the same; its id tells.
+    #[error("this node does not lead the partition")]
+    NotLeader {
+        /// The URL of the one that leads, where that is known.
+        leader: Option<std::sync::Arc<str>>,
+    },
+    /// Too few replicas answer. The batch may come to be stored; its id tells.
+    #[error("too few replicas of the partition answer")]
+    NoQuorum,
     /// The node is stopping.
     #[error("the node is stopping")]
     Closing,
@@ -66,14 +83,37 @@ pub enum AppendError {
 pub(super) enum Message {
     /// Append a batch.
     Append(Box<Pending>),
+    /// Do what the replicas agreed on, or are to agree on.
+    Replicated(Box<Replicated>),
     /// Answer what came before, close the log and end.
     Close,
 }
 
 /// A batch that waits for its answer.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub struct Pending {
     pub(super) append: Append,
     pub(super) ticket: Ticket,
     pub(super) answer: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+impl Pending {
+    /// The bytes of its records.
+    pub fn bytes(&self) -> usize {
+        self.append.batch.bytes().len()
+    }
+
+    /// How far it is to have got when it is answered, if it says.
+    pub fn acks(&self) -> Option<Durability> {
+        self.append.acks
+    }
+
+    /// Answers it.
+    pub fn answer(self, answer: Result<Appended, AppendError>) {
+        let Self { append, ticket, answer: sender } = self;
+        // The place in the queue and the bytes are given back before the client can come with its next batch.
+        drop((append, ticket));
+        // A client that went away does not hear of it; its retry will, by the batch's id.
+        sender.send(answer).ok();
+    }
 }

@@ -10,6 +10,7 @@ mod actor;
 mod dedup;
 mod message;
 mod queue;
+mod replicated;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -19,15 +20,17 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use model::Partition;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-pub use message::{Append, AppendError, Appended};
+pub use message::{Append, AppendError, Appended, Pending};
 pub use queue::{QueueDepth, QueueLimits};
+pub use replicated::{LogAccess, LogContent, LogEntry, Proposal, Settled};
 
 use crate::log::{LogError, LogReader, PartitionLog};
 use crate::metrics::PartitionMetrics;
 use actor::Actor;
-use message::{Message, Pending};
+use message::Message;
 use queue::{Queue, Refusal};
 
 /// The way to a partition: appends go through its actor, reads past it.
@@ -38,6 +41,8 @@ pub struct PartitionHandle {
     queue: Arc<Queue>,
     reader: LogReader,
     stopped: Arc<OnceLock<Arc<str>>>,
+    /// Where batches go that the replicas have to agree on; `None` without replication.
+    proposals: Option<UnboundedSender<Pending>>,
 }
 
 /// The actor's thread, to wait for.
@@ -84,7 +89,8 @@ pub fn start(
     let actor = Actor::new(log, messages, Arc::clone(&queue), Arc::clone(&stopped), metrics);
     let thread =
         std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || actor.run())?;
-    Ok((PartitionHandle { partition, inbox, queue, reader, stopped }, PartitionThread { partition, thread }))
+    let handle = PartitionHandle { partition, inbox, queue, reader, stopped, proposals: None };
+    Ok((handle, PartitionThread { partition, thread }))
 }
 
 impl PartitionHandle {
@@ -103,9 +109,23 @@ impl PartitionHandle {
             Refusal::Closed => AppendError::Closing,
         })?;
         let (answer, answered) = oneshot::channel();
-        let pending = Box::new(Pending { append, ticket, answer });
-        self.inbox.send(Message::Append(pending)).map_err(|_gone| self.gone())?;
+        let pending = Pending { append, ticket, answer };
+        match &self.proposals {
+            Some(proposals) => proposals.send(pending).map_err(|_gone| self.gone())?,
+            None => self.inbox.send(Message::Append(Box::new(pending))).map_err(|_gone| self.gone())?,
+        }
         answered.await.unwrap_or_else(|_gone| Err(self.gone()))
+    }
+
+    /// The same partition, with batches going to `proposals` first: the replicas have to agree on them. What is sent
+    /// there is bounded by the queue, as all is.
+    pub fn with_proposals(self, proposals: UnboundedSender<Pending>) -> Self {
+        Self { proposals: Some(proposals), ..self }
+    }
+
+    /// The way past the queue, for replication.
+    pub fn log_access(&self) -> LogAccess {
+        LogAccess::new(self.inbox.clone())
     }
 
     /// Why the actor is gone without an answer: it has closed its log before it came to the batch, or it died.

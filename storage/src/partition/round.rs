@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use model::wire::Durability;
 use model::{BatchId, Offset};
 
 use super::dedup::Repetition;
@@ -100,6 +101,15 @@ impl Round {
     /// Answers every batch of the round, in order of arrival: `outcome` is where each new batch was stored, or why
     /// none was. Leaves the round empty.
     pub(super) fn answer(&mut self, outcome: Result<Vec<Offset>, AppendError>) {
+        self.settle(outcome, |pending, answer| pending.answer(answer));
+    }
+
+    /// Hands every batch of the round to `each` with its answer, in order of arrival. Leaves the round empty.
+    pub(super) fn settle(
+        &mut self,
+        outcome: Result<Vec<Offset>, AppendError>,
+        mut each: impl FnMut(Pending, Result<Appended, AppendError>),
+    ) {
         let stored: Result<Vec<KnownBatch>, AppendError> =
             outcome.map(|offsets| self.stored(&offsets).collect());
         for (pending, plan) in self.planned.drain(..) {
@@ -108,11 +118,7 @@ impl Round {
                 Plan::New(place) => answer_of_place(&stored, place, Repetition::Same),
                 Plan::Repeats(place, repetition) => answer_of_place(&stored, place, repetition),
             };
-            let Pending { append, ticket, answer: sender } = pending;
-            // The place in the queue and the bytes are given back before the client can come with its next batch.
-            drop((append, ticket));
-            // A client that went away does not hear of it; its retry will, by the batch's id.
-            sender.send(answer).ok();
+            each(pending, answer);
         }
         self.new.clear();
         self.new_bytes = 0;
@@ -134,7 +140,11 @@ fn answer_of_place(
 
 fn answer_of_known(known: &KnownBatch, repetition: Repetition) -> Result<Appended, AppendError> {
     match repetition {
-        Repetition::Same => Ok(Appended { base_offset: known.base_offset, record_count: known.record_count }),
+        Repetition::Same => Ok(Appended {
+            base_offset: known.base_offset,
+            record_count: known.record_count,
+            durability: Durability::Leader,
+        }),
         Repetition::Conflict => Err(AppendError::Conflict),
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use model::wire::Durability;
 use model::{BatchDigest, BatchId, Offset, Partition, Tenant, ValidBatch};
 
 use super::*;
@@ -118,12 +119,13 @@ fn append_as(name: &str, text: &str) -> Append {
         batch: ValidBatch::from_ndjson(Bytes::from(line)).unwrap(),
         id: BatchId::derive(&Tenant::default(), name, PARTITION),
         id_is_new: false,
+        acks: None,
         budget: None,
     }
 }
 
 fn at(offset: u64) -> Result<Appended, AppendError> {
-    Ok(Appended { base_offset: Offset::new(offset), record_count: 1 })
+    Ok(Appended { base_offset: Offset::new(offset), record_count: 1, durability: Durability::Leader })
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub(crate) mod sim_disk;
 mod crash_points;
 mod damage;
 mod dedup;
+mod entries;
 mod fault_points;
 mod faults;
 mod fixtures;

@@ -221,8 +221,8 @@ fn passes(stored: &Stored, name: &str, value: &str) -> bool {
         return true;
     }
     let holds = match bare {
-        "from" => stored.key.rank >= value.parse().unwrap(),
-        "to" => stored.key.rank < value.parse().unwrap(),
+        "from" => stored.key.rank >= value.parse::<u64>().unwrap(),
+        "to" => stored.key.rank < value.parse::<u64>().unwrap(),
         "partition" => stored.key.partition == value.parse().unwrap(),
         "contains" => message.contains(value),
         "icontains" => lower(message).contains(&lower(value)),

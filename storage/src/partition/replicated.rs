@@ -1,0 +1,310 @@
+//! What replication asks of a partition's actor: entries to append, to cut off, to remember.
+//!
+//! A leader's entry is made here: the batches that wait are looked up, those that are stored already get their first
+//! answer again, and the rest become the entry. So the log itself decides what is new, at the moment that it is
+//! written, whatever happened between the batch's arrival and its entry's turn.
+//!
+//! Invariant: an answer from here follows the sync. Must not know how replicas agree.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use model::Offset;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::actor::{Actor, refusal};
+use super::dedup::HotBatches;
+use super::message::{AppendError, Appended, Message, Pending};
+use super::round::Round;
+use crate::clock::unix_now_ms;
+use crate::limits;
+use crate::log::{EntryContent, EntryExtent, KnownBatch, LogError, NewBatch, NewEntry};
+
+/// An entry of the replicated log.
+#[derive(Debug)]
+pub struct LogEntry {
+    /// Its place, from 1.
+    pub log_index: u64,
+    /// The term of the leader that made it.
+    pub term: u64,
+    /// What it holds.
+    pub content: LogContent,
+}
+
+/// What an entry holds.
+#[derive(Debug)]
+pub enum LogContent {
+    /// Nothing.
+    Blank,
+    /// A change of the members.
+    Membership,
+    /// Batches, as a leader has stored them.
+    Batches(Vec<NewBatch>),
+    /// Batches that wait on this node, the leader.
+    Proposed(Proposal),
+}
+
+/// Batches that wait to become an entry. Taken once, by the actor; or taken back.
+#[derive(Clone, Debug)]
+pub struct Proposal(Arc<Mutex<Option<Proposed>>>);
+
+#[derive(Debug)]
+struct Proposed {
+    waiting: Vec<Pending>,
+    settled: oneshot::Sender<Vec<Settled>>,
+}
+
+/// A batch of a proposal, and its answer once the entry is agreed on.
+#[derive(Debug)]
+pub struct Settled {
+    /// The batch.
+    pub pending: Pending,
+    /// Where it is stored on this node's disk, or why it is not.
+    pub answer: Result<Appended, AppendError>,
+}
+
+/// What the actor is asked for.
+#[derive(Debug)]
+pub(super) enum Replicated {
+    Append { entries: Vec<LogEntry>, done: oneshot::Sender<Result<Vec<EntryExtent>, LogError>> },
+    Truncate { from: u64, done: oneshot::Sender<Result<(), LogError>> },
+    Purge { upto: u64, state: Vec<u8>, done: oneshot::Sender<Result<(), LogError>> },
+    SaveState { state: Vec<u8>, done: oneshot::Sender<Result<(), LogError>> },
+    PurgeWanted { done: oneshot::Sender<Option<u64>> },
+}
+
+/// The way to a replicated log's actor.
+#[derive(Clone, Debug)]
+pub struct LogAccess {
+    inbox: Sender<Message>,
+}
+
+impl Proposal {
+    /// Batches that wait, and where their answers come from.
+    pub fn new(waiting: Vec<Pending>) -> (Self, oneshot::Receiver<Vec<Settled>>) {
+        let (settled, answers) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(Proposed { waiting, settled })))), answers)
+    }
+
+    /// Takes the batches back, if they have not come to the log.
+    pub fn take_back(&self) -> Vec<Pending> {
+        self.take().map(|proposed| proposed.waiting).unwrap_or_default()
+    }
+
+    fn take(&self) -> Option<Proposed> {
+        self.0.lock().take()
+    }
+}
+
+impl LogAccess {
+    pub(super) fn new(inbox: Sender<Message>) -> Self {
+        Self { inbox }
+    }
+
+    /// Appends entries and syncs them.
+    ///
+    /// # Errors
+    /// The log's. After an error none of them is there.
+    pub async fn append(&self, entries: Vec<LogEntry>) -> Result<Vec<EntryExtent>, LogError> {
+        self.ask(|done| Replicated::Append { entries, done }).await
+    }
+
+    /// Cuts entries off from `from` on.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn truncate(&self, from: u64) -> Result<(), LogError> {
+        self.ask(|done| Replicated::Truncate { from, done }).await
+    }
+
+    /// Lets retention delete entries up to `upto`, after `state` is remembered.
+    ///
+    /// # Errors
+    /// The log's.
+    pub async fn purge(&self, upto: u64, state: Vec<u8>) -> Result<(), LogError> {
+        self.ask(|done| Replicated::Purge { upto, state, done }).await
+    }
+
+    /// Remembers the replica's state. States are written in the order of these calls.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn save_state(&self, state: Vec<u8>) -> impl Future<Output = Result<(), LogError>> + use<> {
+        self.ask(|done| Replicated::SaveState { state, done })
+    }
+
+    /// Up to which entry retention wants to delete, if it does.
+    pub async fn purge_wanted(&self) -> Option<u64> {
+        let (done, answer) = oneshot::channel();
+        self.inbox.send(Message::Replicated(Box::new(Replicated::PurgeWanted { done }))).ok()?;
+        answer.await.ok().flatten()
+    }
+
+    fn ask<T, F: FnOnce(oneshot::Sender<Result<T, LogError>>) -> Replicated>(
+        &self,
+        work: F,
+    ) -> impl Future<Output = Result<T, LogError>> + use<T, F> {
+        let (done, answer) = oneshot::channel();
+        let sent = self.inbox.send(Message::Replicated(Box::new(work(done))));
+        async move {
+            let gone = || LogError::Stopped { cause: Arc::from("the partition's thread has ended") };
+            sent.map_err(|_gone| gone())?;
+            answer.await.unwrap_or_else(|_gone| Err(gone()))
+        }
+    }
+}
+
+impl Actor {
+    /// Does one thing that replication asks for. Who asked may have gone; then nobody hears of it.
+    pub(super) fn replicate(&mut self, work: Replicated) {
+        match work {
+            Replicated::Append { entries, done } => {
+                done.send(self.append_entries(entries)).ok();
+            }
+            Replicated::Truncate { from, done } => {
+                let outcome = self.log.truncate_from(from);
+                self.hot = HotBatches::new(
+                    limits::HOT_BATCH_IDS_MAX,
+                    self.log.recent_batches(limits::HOT_BATCH_IDS_MAX),
+                );
+                done.send(self.noting(outcome)).ok();
+            }
+            Replicated::Purge { upto, state, done } => {
+                let saved = self.log.write_group_state(&state);
+                if saved.is_ok() {
+                    self.log.purge_upto(upto);
+                }
+                done.send(self.noting(saved)).ok();
+            }
+            Replicated::SaveState { state, done } => {
+                let saved = self.log.write_group_state(&state);
+                done.send(self.noting(saved)).ok();
+            }
+            Replicated::PurgeWanted { done } => {
+                done.send(self.purge_wanted).ok();
+            }
+        }
+    }
+
+    fn append_entries(&mut self, entries: Vec<LogEntry>) -> Result<Vec<EntryExtent>, LogError> {
+        let is_proposal = |entry: &&LogEntry| matches!(entry.content, LogContent::Proposed(_));
+        if entries.len() > 1 && entries.iter().any(|entry| is_proposal(&entry)) {
+            // One after another: whether a batch of the second is new shows when the first is there.
+            let each = entries.into_iter().map(|entry| self.append_entries(vec![entry]));
+            return each.collect::<Result<Vec<_>, _>>().map(|extents| extents.concat());
+        }
+        let started = std::time::Instant::now();
+        let now_ms = unix_now_ms();
+        let mut rounds = Vec::new();
+        let mut new = Vec::with_capacity(entries.len());
+        for LogEntry { log_index, term, content } in entries {
+            let content = match content {
+                LogContent::Blank => EntryContent::Blank,
+                LogContent::Membership => EntryContent::Membership,
+                LogContent::Batches(batches) if batches.is_empty() => EntryContent::Blank,
+                LogContent::Batches(batches) => EntryContent::Batches(batches),
+                LogContent::Proposed(proposal) => self.decide(&proposal, now_ms, log_index, &mut rounds),
+            };
+            new.push(NewEntry { log_index, term, appended_at_ms: now_ms, content });
+        }
+        let written = self.write_entries(&new);
+        if written.is_ok() {
+            self.note_entries(&new, written.as_deref().unwrap_or_default(), started);
+        }
+        for mut round in rounds {
+            let outcome = match &written {
+                Ok(extents) => Ok(round.offsets(extents)),
+                Err(error) => Err(refusal(error)),
+            };
+            round.settle(outcome);
+        }
+        self.noting(written)
+    }
+
+    /// Which of the batches that wait are new: those become the entry.
+    fn decide(
+        &mut self,
+        proposal: &Proposal,
+        now_ms: u64,
+        log_index: u64,
+        rounds: &mut Vec<ProposedRound>,
+    ) -> EntryContent {
+        let Some(Proposed { waiting, settled }) = proposal.take() else { return EntryContent::Blank };
+        let mut round = Round::default();
+        for pending in waiting {
+            round.add(pending, now_ms, |id| match self.hot.get(id) {
+                Some(known) => Ok(Some(*known)),
+                None => self.log.find_batch(id).map_err(|error| refusal(&error)),
+            });
+        }
+        let batches = round.new_batches().to_vec();
+        rounds.push(ProposedRound { log_index, round, settled });
+        if batches.is_empty() { EntryContent::Blank } else { EntryContent::Batches(batches) }
+    }
+
+    fn write_entries(&mut self, entries: &[NewEntry]) -> Result<Vec<EntryExtent>, LogError> {
+        let extents = self.log.append_entries(entries)?;
+        let sync_started = std::time::Instant::now();
+        self.log.sync()?;
+        self.metrics.note_sync(sync_started.elapsed());
+        Ok(extents)
+    }
+
+    fn note_entries(&mut self, entries: &[NewEntry], extents: &[EntryExtent], started: std::time::Instant) {
+        let (mut count, mut bytes) = (0, 0);
+        for (entry, extent) in entries.iter().zip(extents) {
+            let EntryContent::Batches(batches) = &entry.content else { continue };
+            let mut base_offset = extent.base_offset;
+            for new in batches {
+                let record_count = new.batch.record_count();
+                self.hot.insert(KnownBatch { id: new.id, digest: new.digest, base_offset, record_count });
+                self.metrics.note_stored(record_count);
+                base_offset = base_offset.plus(record_count.into());
+                count += 1;
+                bytes += new.batch.bytes().len();
+            }
+        }
+        if count > 0 {
+            self.metrics.note_round(count, bytes);
+            self.queue.note_drained(bytes, started.elapsed());
+        }
+    }
+
+    fn noting<T>(&self, outcome: Result<T, LogError>) -> Result<T, LogError> {
+        if let Err(error) = &outcome {
+            self.note_failed(error);
+        }
+        outcome
+    }
+}
+
+/// A proposal whose new batches are being written.
+struct ProposedRound {
+    log_index: u64,
+    round: Round,
+    settled: oneshot::Sender<Vec<Settled>>,
+}
+
+impl ProposedRound {
+    /// Where each new batch was stored.
+    fn offsets(&self, extents: &[EntryExtent]) -> Vec<Offset> {
+        let extent = extents.iter().find(|extent| extent.log_index == self.log_index);
+        let mut next = extent.map_or(Offset::ZERO, |extent| extent.base_offset);
+        let counts = self.round.new_batches().iter().map(|new| u64::from(new.batch.record_count()));
+        let starts = counts.map(|count| {
+            let start = next;
+            next = start.plus(count);
+            start
+        });
+        starts.collect()
+    }
+
+    fn settle(&mut self, outcome: Result<Vec<Offset>, AppendError>) {
+        let mut all = Vec::new();
+        self.round.settle(outcome, |pending, answer| all.push(Settled { pending, answer }));
+        let (unheard, _) = oneshot::channel();
+        // Where nobody listens any more the batches are dropped, and those who wait hear that it is not known.
+        std::mem::replace(&mut self.settled, unheard).send(all).ok();
+    }
+}

@@ -1,0 +1,143 @@
+//! What a replica of a partition must never forget, and what it would be slow to find out again.
+//!
+//! Invariant: a vote is on the disk before anybody hears of it, and a change of the members before its entry is.
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{LogId, SavedLogId, SavedMembership, SavedVote, StoredMembership, Vote};
+
+/// The state that is kept beside the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupState {
+    vote: Option<SavedVote>,
+    /// Up to where the log may be deleted by retention. No other replica is served from before it.
+    purged: Option<SavedLogId>,
+    /// Up to where the log is known to be committed: as it was when this was written, so no more than a hint.
+    applied: Option<SavedLogId>,
+    /// The members at that place.
+    members: SavedMembership,
+    /// The members that entries of the log have set, committed or not, since what was purged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<SavedMembership>,
+}
+
+impl GroupState {
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// What JSON has to say of it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// As it is written: a JSON object and a newline, for people too.
+    pub fn encode(&self) -> Vec<u8> {
+        // Maps with numbers for keys and plain values: there is nothing in it that JSON cannot say.
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The vote.
+    pub fn vote(&self) -> Option<Vote> {
+        self.vote.map(Vote::from)
+    }
+
+    /// Votes.
+    pub fn set_vote(&mut self, vote: Vote) {
+        self.vote = Some(vote.into());
+    }
+
+    /// Up to where the log is purged.
+    pub fn purged(&self) -> Option<LogId> {
+        self.purged.map(LogId::from)
+    }
+
+    /// Purges.
+    pub fn set_purged(&mut self, upto: LogId) {
+        self.purged = Some(upto.into());
+        self.changes.retain(|change| change.log_id().is_some_and(|at| at.index > upto.index));
+    }
+
+    /// Up to where the log is committed, as far as is known.
+    pub fn applied(&self) -> Option<LogId> {
+        self.applied.map(LogId::from)
+    }
+
+    /// The members at that place.
+    pub fn members(&self) -> StoredMembership {
+        self.members.stored()
+    }
+
+    /// The log is committed up to `applied`.
+    pub fn set_applied(&mut self, applied: LogId) {
+        self.applied = Some(applied.into());
+    }
+
+    /// The members at what is applied.
+    pub fn set_members(&mut self, members: &StoredMembership) {
+        self.members = members.into();
+    }
+
+    /// An entry that sets the members is about to be written.
+    pub fn add_change(&mut self, change: SavedMembership) {
+        // What lies there or behind was cut off, or is about to be.
+        if let Some(at) = change.log_id() {
+            self.cut_changes(at.index);
+        }
+        self.changes.push(change);
+    }
+
+    /// Entries from `index` on were cut off.
+    pub fn cut_changes(&mut self, index: u64) {
+        self.changes.retain(|change| change.log_id().is_none_or(|at| at.index < index));
+    }
+
+    /// The members that the entry at `at` has set.
+    pub fn change_at(&self, at: LogId) -> Option<&SavedMembership> {
+        self.changes.iter().find(|change| change.log_id() == Some(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::types::{Member, Membership, log_id};
+    use super::*;
+
+    fn members(ids: &[u64]) -> Membership {
+        let member = |id: &u64| (*id, Member { name: format!("n{id}"), ..Member::default() });
+        Membership::new(
+            vec![ids.iter().copied().collect()],
+            ids.iter().map(member).collect::<BTreeMap<_, _>>(),
+        )
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut state = GroupState::default();
+        state.set_vote(Vote::new_committed(3, 1 << 63));
+        state.set_applied(log_id(2, 7));
+        state.set_members(&StoredMembership::new(Some(log_id(1, 0)), members(&[1, 2])));
+        state.add_change(SavedMembership::of(Some(log_id(3, 9)), &members(&[1, u64::MAX])));
+        assert_eq!(GroupState::decode(&state.encode()).unwrap(), state);
+        assert_eq!(state.vote(), Some(Vote::new_committed(3, 1 << 63)));
+        assert_eq!(state.change_at(log_id(3, 9)).unwrap().membership(), members(&[1, u64::MAX]));
+    }
+
+    #[test]
+    fn a_change_goes_with_its_entry() {
+        let mut state = GroupState::default();
+        for index in [3, 5, 8] {
+            state.add_change(SavedMembership::of(Some(log_id(1, index)), &members(&[index])));
+        }
+        state.cut_changes(8);
+        assert!(state.change_at(log_id(1, 8)).is_none() && state.change_at(log_id(1, 5)).is_some());
+        // Another leader's entry in the place of one that was cut off.
+        state.add_change(SavedMembership::of(Some(log_id(2, 5)), &members(&[9])));
+        assert!(state.change_at(log_id(1, 5)).is_none() && state.change_at(log_id(2, 5)).is_some());
+        state.set_purged(log_id(2, 5));
+        assert!(state.change_at(log_id(2, 5)).is_none() && state.purged() == Some(log_id(2, 5)));
+    }
+}

@@ -1,0 +1,388 @@
+//! The partition's log as the library's log store.
+//!
+//! Indexes are the library's plus one: on disk 0 means that there was no replication.
+//!
+//! Invariants: an append is answered after its sync; a vote is on the disk before it is given. The log is written by
+//! its actor alone; it is read past the actor, with a check that what was read was not cut off meanwhile.
+
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use model::{BatchId, Offset, Partition, ValidBatch};
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader, StorageIOError};
+use parking_lot::Mutex;
+
+use super::recent::RecentEntries;
+use super::state::GroupState;
+use super::types::{Entry, EntryData, LogId, SavedMembership, StorageError, TypeConfig, Vote, log_id};
+use crate::limits;
+use crate::log::{
+    EntryBatch, EntryExtent, EntryKind, EntryReader, LogError, LogReader, NewBatch, PartitionLog, Publisher,
+};
+use crate::partition::{LogAccess, LogContent, LogEntry};
+
+/// The log store of one partition. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogStore {
+    pub(super) shared: Arc<StoreShared>,
+}
+
+/// Reads whole entries, for other replicas.
+#[derive(Clone, Debug)]
+pub struct EntrySource {
+    shared: Arc<StoreShared>,
+}
+
+/// What the log store and the state machine of a replica share.
+#[derive(Debug)]
+pub struct StoreShared {
+    pub(super) partition: Partition,
+    pub(super) access: LogAccess,
+    pub(super) entries: EntryReader,
+    pub(super) reader: LogReader,
+    pub(super) publisher: Publisher,
+    pub(super) state: Mutex<GroupState>,
+    pub(super) recent: Mutex<RecentEntries>,
+    /// Whether a snapshot was asked for: without one the library may not purge.
+    pub(super) has_snapshot: AtomicBool,
+}
+
+/// What is taken from a log before its actor has it.
+#[derive(Debug)]
+pub struct FoundLog {
+    entries: EntryReader,
+    reader: LogReader,
+    publisher: Publisher,
+    state: GroupState,
+}
+
+/// Why a log cannot be that of a replica.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundLogError {
+    /// The log's own reasons.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The state is of another version.
+    #[error("the replica's state cannot be read: {0}")]
+    State(serde_json::Error),
+    /// There are records that no group has agreed on.
+    #[error(
+        "it holds records that were stored without replication; copy them into the cluster with a load through the ingest, or start with --replicas 1"
+    )]
+    NotReplicated,
+}
+
+impl FoundLog {
+    /// Looks at a log that was just opened: cuts off what a crash left of an entry, and publishes what is known to be
+    /// committed.
+    ///
+    /// # Errors
+    /// When the log cannot be that of a replica, or not be read.
+    pub fn prepare(log: &mut PartitionLog) -> Result<Self, FoundLogError> {
+        let state = match log.read_group_state()? {
+            Some(bytes) => GroupState::decode(&bytes).map_err(FoundLogError::State)?,
+            None => GroupState::default(),
+        };
+        log.cut_partial_entry()?;
+        let entries = log.entry_reader();
+        if log.written_end() > Offset::ZERO && entries.first_index()?.is_none() && state.purged().is_none() {
+            return Err(FoundLogError::NotReplicated);
+        }
+        log.purge_upto(state.purged().map_or(0, |purged| purged.index + 1));
+        if let Some(applied) = state.applied() {
+            let found = entries.extents(applied.index + 1, 1)?;
+            let end = match found.first().filter(|extent| extent.log_index == applied.index + 1) {
+                Some(extent) => Some(extent.end_offset),
+                // All that was purged may be deleted; what is left begins after it.
+                None => found.first().map(|extent| extent.base_offset),
+            };
+            log.publish(end.unwrap_or_else(|| log.flushed_end()));
+        }
+        Ok(Self { entries, reader: log.reader(), publisher: log.publisher(), state })
+    }
+}
+
+impl LogStore {
+    /// The store of a log that its actor has by now.
+    pub fn new(partition: Partition, found: FoundLog, access: LogAccess) -> Self {
+        let FoundLog { entries, reader, publisher, state } = found;
+        Self {
+            shared: Arc::new(StoreShared {
+                partition,
+                access,
+                entries,
+                reader,
+                publisher,
+                state: Mutex::new(state),
+                recent: Mutex::default(),
+                has_snapshot: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// What the log store and the state machine share.
+    pub fn shared(&self) -> &Arc<StoreShared> {
+        &self.shared
+    }
+
+    /// Where entries lie, without what they hold.
+    async fn extents(&self, from: u64, to: u64) -> Result<Vec<EntryExtent>, StorageError> {
+        self.shared.extents(from, to).await.map_err(|error| read_failed(&error))
+    }
+}
+
+impl StoreShared {
+    /// Where the entries from `from` to before `to` lie, as far as there are any.
+    pub(super) async fn extents(&self, from: u64, to: u64) -> Result<Vec<EntryExtent>, LogError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        if let Some(known) = self.recent.lock().between(from, to) {
+            return Ok(known);
+        }
+        let entries = self.entries.clone();
+        let count = usize::try_from(to - from).unwrap_or(usize::MAX);
+        let mut found = blocking(move || entries.extents(from, count)).await?;
+        found.retain(|extent| (from..to).contains(&extent.log_index));
+        Ok(found)
+    }
+
+    /// Changes the replica's state and writes it. Changes are written in the order in which they are made.
+    pub(super) async fn save(&self, change: impl FnOnce(&mut GroupState)) -> Result<(), LogError> {
+        let written = {
+            let mut state = self.state.lock();
+            change(&mut state);
+            self.access.save_state(state.encode())
+        };
+        written.await
+    }
+
+    /// Writes what is known by now to be committed: a start from it has less to find out.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn save_applied(&self) -> Result<(), LogError> {
+        self.save(|_| ()).await
+    }
+
+    /// The entry without what it holds: enough to apply it.
+    fn skeleton(&self, extent: &EntryExtent) -> Result<Entry, StorageError> {
+        let id = raft_id(extent);
+        let payload = match extent.kind {
+            EntryKind::Blank => EntryPayload::Blank,
+            EntryKind::Batches => EntryPayload::Normal(EntryData::Elsewhere),
+            EntryKind::Membership => EntryPayload::Membership(
+                self.state
+                    .lock()
+                    .change_at(id)
+                    .map(SavedMembership::membership)
+                    .ok_or_else(|| unknown_members(id))?,
+            ),
+        };
+        Ok(Entry { log_id: id, payload })
+    }
+}
+
+/// Where an entry lies, as the library counts.
+pub(super) fn raft_id(extent: &EntryExtent) -> LogId {
+    log_id(extent.term, extent.log_index.saturating_sub(1))
+}
+
+/// Does what reads a disk where it holds nobody up.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    let broken_off = |_| LogError::Stopped { cause: Arc::from("the reading was broken off") };
+    tokio::task::spawn_blocking(work).await.map_err(broken_off)?
+}
+
+pub(super) fn read_failed(error: &LogError) -> StorageError {
+    StorageIOError::read_logs(openraft::AnyError::new(error)).into()
+}
+
+pub(super) fn write_failed(error: &LogError) -> StorageError {
+    StorageIOError::write_logs(openraft::AnyError::new(error)).into()
+}
+
+fn unknown_members(id: LogId) -> StorageError {
+    let what = format!("the members that entry {id} has set are not in the replica's state");
+    StorageIOError::read_log_entry(id, openraft::AnyError::error(what)).into()
+}
+
+/// The first index of a range, and the one after its last.
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(from) => *from,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(to) => *to,
+        // Half of all numbers are enough, and leave room to add.
+        Bound::Unbounded => u64::MAX / 2,
+    };
+    (from, to)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let (from, to) = bounds(&range);
+        let purged = self.shared.state.lock().purged();
+        let from = from.max(purged.map_or(0, |purged| purged.index + 1));
+        let extents = self.extents(from.saturating_add(1), to.saturating_add(1)).await?;
+        extents.iter().map(|extent| self.shared.skeleton(extent)).collect()
+    }
+}
+
+impl RaftLogReader<TypeConfig> for EntrySource {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let (from, to) = bounds(&range);
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let entries = self.shared.entries.clone();
+        let read = move || entries.read(from + 1, to + 1, limits::REPLICATE_BYTES_MAX);
+        let stored = blocking(read).await.map_err(|error| read_failed(&error))?;
+        let partition = self.shared.partition;
+        stored
+            .into_iter()
+            .map(|entry| match entry.extent.kind {
+                EntryKind::Batches => Ok(Entry {
+                    log_id: raft_id(&entry.extent),
+                    payload: EntryPayload::Normal(EntryData::Stored {
+                        partition,
+                        base_offset: entry.extent.base_offset.get(),
+                        batches: entry.batches,
+                    }),
+                }),
+                EntryKind::Blank | EntryKind::Membership => self.shared.skeleton(&entry.extent),
+            })
+            .collect()
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = EntrySource;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let entries = self.shared.entries.clone();
+        let last = blocking(move || entries.last()).await.map_err(|error| read_failed(&error))?;
+        let purged = self.shared.state.lock().purged();
+        let last_log_id = last.map(|extent| raft_id(&extent)).max(purged);
+        Ok(LogState { last_purged_log_id: purged, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> EntrySource {
+        EntrySource { shared: Arc::clone(&self.shared) }
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let saved = self.shared.save(|state| state.set_vote(*vote)).await;
+        saved.map_err(|error| StorageIOError::write_vote(openraft::AnyError::new(&error)).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.shared.state.lock().vote())
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut appended = Vec::new();
+        let mut changes = Vec::new();
+        for Entry { log_id, payload } in entries {
+            let content = match payload {
+                EntryPayload::Blank => LogContent::Blank,
+                EntryPayload::Membership(members) => {
+                    changes.push(SavedMembership::of(Some(log_id), &members));
+                    LogContent::Membership
+                }
+                EntryPayload::Normal(data) => self.content_of(data)?,
+            };
+            appended.push(LogEntry { log_index: log_id.index + 1, term: log_id.leader_id.term, content });
+        }
+        if !changes.is_empty() {
+            let saved = self.shared.save(|state| changes.into_iter().for_each(|c| state.add_change(c)));
+            saved.await.map_err(|error| write_failed(&error))?;
+        }
+        match self.shared.access.append(appended).await {
+            Ok(extents) => {
+                self.shared.recent.lock().add(&extents);
+                callback.log_io_completed(Ok(()));
+                Ok(())
+            }
+            Err(error) => {
+                callback.log_io_completed(Err(std::io::Error::other(error.to_string())));
+                Err(write_failed(&error))
+            }
+        }
+    }
+
+    async fn truncate(&mut self, since: LogId) -> Result<(), StorageError> {
+        self.shared.recent.lock().cut_from(since.index + 1);
+        self.shared.state.lock().cut_changes(since.index);
+        self.shared.access.truncate(since.index + 1).await.map_err(|error| write_failed(&error))
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
+        let purged = {
+            let mut state = self.shared.state.lock();
+            state.set_purged(upto);
+            self.shared.access.purge(upto.index + 1, state.encode())
+        };
+        purged.await.map_err(|error| write_failed(&error))
+    }
+}
+
+impl LogStore {
+    fn content_of(&self, data: EntryData) -> Result<LogContent, StorageError> {
+        let wrong = |what: &str| -> StorageError {
+            StorageIOError::write_logs(openraft::AnyError::error(what.to_owned())).into()
+        };
+        match data {
+            EntryData::Proposed(proposal) => Ok(LogContent::Proposed(proposal)),
+            EntryData::Stored { partition, .. } if partition != self.shared.partition => {
+                Err(wrong("the entry is of another partition"))
+            }
+            EntryData::Stored { batches, .. } => {
+                let batches = batches.into_iter().map(new_batch);
+                let batches = batches.collect::<Option<Vec<NewBatch>>>();
+                Ok(LogContent::Batches(batches.ok_or_else(|| wrong("a batch is not what it says"))?))
+            }
+            EntryData::Elsewhere => Err(wrong("the entry came without what it holds")),
+        }
+    }
+
+    /// Whether a snapshot may be asked for.
+    pub(super) fn set_has_snapshot(&self) {
+        self.shared.has_snapshot.store(true, Ordering::Release);
+    }
+}
+
+/// The batch to append. Its checksum was compared when it arrived; here it is only told apart from nonsense.
+fn new_batch(batch: EntryBatch) -> Option<NewBatch> {
+    let EntryBatch { id, digest, record_count, timestamp_min_ms, timestamp_max_ms, bytes, .. } = batch;
+    let bytes: Bytes = bytes;
+    let valid = ValidBatch::from_replica(bytes, record_count, timestamp_min_ms, timestamp_max_ms)?;
+    Some(NewBatch {
+        batch: valid,
+        id: id.unwrap_or_else(|| BatchId::from_bytes([0; 16])),
+        digest,
+        appended_at_ms: batch.appended_at_ms,
+        term: 0,
+        log_index: 0,
+    })
+}

@@ -1,0 +1,3 @@
+//! Replicas over disks that fail as told.
+
+mod suite;
