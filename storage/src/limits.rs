@@ -38,6 +38,44 @@ pub const ROUND_BYTES_MAX: usize = 8 << 20;
 /// requests, and none of them takes longer than its time-out.
 pub const REPLICATE_BYTES_MAX: u64 = 4 << 20;
 
+/// Bytes of one request with records between replicas: a whole round, of which the last batch may be one of the largest.
+pub const REPLICATE_BODY_BYTES_MAX: usize =
+    REPLICATE_BYTES_MAX as usize + ROUND_BYTES_MAX + 2 * model::limits::APPEND_BODY_BYTES_MAX;
+
+/// Bytes that stay free on a replica's disk: its votes, its segments' headers and what deletes them need some.
+pub const REPLICA_FREE_BYTES_MIN: u64 = 8 << 20;
+
+/// Heartbeats and votes that travel to a node in one request: those of all partitions there may sensibly be.
+pub const LIGHT_REQUESTS_MAX: usize = 1024;
+
+/// How long a heartbeat waits for those of other partitions: far less than anybody waits for it.
+pub const LIGHT_REQUESTS_WAIT: Duration = Duration::from_millis(2);
+
+/// Bytes of an answer between nodes: a card with all of a node's partitions is the largest.
+pub const NODE_ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// How long a connection to another node may take.
+pub const NODE_CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The pause before a replica that was not reached is tried again.
+pub const NODE_RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a node asks the others who they are, once all are known.
+pub const NODE_ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same while some are not known yet: the cluster waits for it.
+pub const NODE_ASK_INTERVAL_FIRST: Duration = Duration::from_millis(100);
+
+/// How long another node may take to say who it is.
+pub const NODE_ASK_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How long a node counts as alive after it was heard.
+pub const NODE_SEEN_MAX: Duration = Duration::from_secs(5);
+
+/// How often a replica writes down how far its log is known to be committed: what a start after a crash need not find
+/// out again.
+pub const APPLIED_SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Batch ids of each partition that are kept in memory: at 1,000 batches a second what the last quarter of a minute
 /// wrote, where nearly all retries fall. Older ids are looked up in the log's id lists.
 pub const HOT_BATCH_IDS_MAX: usize = 16_384;

@@ -31,7 +31,12 @@ struct Arguments {
 #[command(next_help_heading = "Messages")]
 struct LogArguments {
     /// What to log, as in `info` or `warn,storage::partition=debug`
-    #[arg(long = "log", env = "EDGELOG_STORAGE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long = "log",
+        env = "EDGELOG_STORAGE_LOG",
+        default_value = "info,openraft=off",
+        value_name = "FILTER"
+    )]
     filter: String,
 
     /// How to log

@@ -3,6 +3,8 @@
 //! Invariant: what can fail for a reason that an operator can mend fails before the node says that it listens. On the
 //! way down the listener goes first, the requests under way are answered, and the logs are closed last.
 
+mod replicated;
+
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ use crate::metrics::Metrics;
 use crate::notify;
 use crate::partition::{self, PartitionEndError, PartitionHandle, PartitionThread};
 use crate::query::{Peers, Pool, Queries, TailBounds};
+use crate::raft::{Cluster, FoundLog, SecretError};
+use replicated::Replication;
 
 /// Why a node could not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,39 @@ pub enum NodeError {
     Peers {
         /// How many.
         count: usize,
+    },
+    /// Replicas count on each other's disks.
+    #[error("--replicas above 1 needs --fsync always: a majority that has not synced is none")]
+    FsyncWithReplicas,
+    /// Nodes that meet on a network have to know one another.
+    #[error(
+        "nodes that meet at {address} need --cluster-secret-file; without it --internal-listen has to be a loopback address"
+    )]
+    NoSecret {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The cluster's secret cannot be had.
+    #[error(transparent)]
+    Secret(SecretError),
+    /// The node's identity cannot be had.
+    #[error("the node's identity: {0}")]
+    Identity(LogError),
+    /// A replica could not be started.
+    #[error("partition {partition}: {reason}")]
+    Replica {
+        /// The partition.
+        partition: Partition,
+        /// What happened.
+        reason: String,
+    },
+    /// The data is that of a replica, and the node was started without replication.
+    #[error("partition {partition} in {} is a replica of a cluster; start it with the cluster's --replicas and --peers", dir.display())]
+    IsReplica {
+        /// The partition.
+        partition: Partition,
+        /// Its directory.
+        dir: PathBuf,
     },
     /// Standard output is gone.
     #[error("could not say where the node listens: {0}")]
@@ -92,11 +129,19 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     // Before the logs: a second node on the same address is told so before it waits for their locks.
     let server = Server::bind(config.listen, server_options(config))
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
+    let replication = Replication::of(config)?;
     let metrics = Metrics::new();
-    let Started { partitions, threads, indexes } = start_partitions(config, &metrics)?;
+    let is_replicated = replication.is_some();
+    let Started { mut partitions, threads, indexes, found } =
+        start_partitions(config, &metrics, is_replicated)?;
     let indexer = Indexer::new(indexes.iter().cloned(), config.query.index_memory);
     let cluster = Arc::new(cluster_view(config, &server)?);
-    let app = Arc::new(app(config, Arc::clone(&cluster), partitions, indexes, metrics));
+    let replicas = match replication {
+        Some(replication) => Some(replication.start(config, &cluster, found, &mut partitions).await?),
+        None => None,
+    };
+    let groups = replicas.as_ref().map(|running| Arc::clone(&running.cluster));
+    let app = Arc::new(app(config, Arc::clone(&cluster), groups, partitions, indexes, metrics));
     let indexer = indexer.start().map_err(NodeError::Runtime)?;
     announce(&server, config, &app)?;
     let watching = tokio::spawn(cluster::watch(cluster));
@@ -109,6 +154,9 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     server.serve(api::router(Arc::clone(&app)), stop).await;
     notifying.abort();
     watching.abort();
+    if let Some(replicas) = replicas {
+        replicas.stop().await;
+    }
     tokio::task::spawn_blocking(|| indexer.stop())
         .await
         .map_err(io::Error::other)
@@ -134,7 +182,7 @@ fn server_options(config: &Config) -> ServerOptions {
 /// This node as the others know it, and the others.
 fn cluster_view(config: &Config, server: &Server) -> Result<ClusterView, NodeError> {
     let address = server.local_address().map_err(NodeError::Announce)?;
-    let ClusterConfig { peers, advertise } = &config.cluster;
+    let ClusterConfig { peers, advertise, .. } = &config.cluster;
     if advertise.is_none() && address.ip().is_unspecified() && !peers.is_empty() {
         tracing::warn!(%address, "nobody else reaches this node at that address: tell the others another by --advertise");
     }
@@ -148,6 +196,7 @@ fn cluster_view(config: &Config, server: &Server) -> Result<ClusterView, NodeErr
 fn app(
     config: &Config,
     cluster: Arc<ClusterView>,
+    replication: Option<Arc<Cluster>>,
     partitions: Vec<PartitionHandle>,
     indexes: Vec<Arc<PartitionIndex>>,
     metrics: Metrics,
@@ -157,6 +206,7 @@ fn app(
         cluster,
         queries,
         peers: Peers::new(&config.cluster.peers),
+        replication,
         instance: HeaderValue::from_str(&uuid::Uuid::now_v7().to_string())
             .unwrap_or(HeaderValue::from_static("unknown")),
         tails: Tails::new(limits::TAILS_MAX, TailBounds::default()),
@@ -183,19 +233,29 @@ struct Started {
     partitions: Vec<PartitionHandle>,
     threads: Vec<PartitionThread>,
     indexes: Vec<Arc<PartitionIndex>>,
+    /// With replication: what is known of each log.
+    found: Vec<FoundLog>,
 }
 
 /// Opens all logs before any actor starts: a node with one bad partition leaves the others untouched.
-fn start_partitions(config: &Config, metrics: &Metrics) -> Result<Started, NodeError> {
+fn start_partitions(config: &Config, metrics: &Metrics, is_replicated: bool) -> Result<Started, NodeError> {
     let wanted = config.partitions_sorted();
     warn_of_strangers(&config.data, &wanted);
     let options = config.log.log_options();
-    let logs: Vec<(Partition, PartitionLog)> = wanted
+    let mut logs: Vec<(Partition, PartitionLog)> = wanted
         .into_iter()
         .map(|partition| open_log(config, partition, options.clone()).map(|log| (partition, log)))
         .collect::<Result<_, _>>()?;
+    let mut found = Vec::new();
+    for (partition, log) in &mut logs {
+        if is_replicated {
+            found.push(replicated::prepare_log(*partition, log)?);
+        } else {
+            publish_all(config, *partition, log)?;
+        }
+    }
     let shared = Indexes::new(config.query.index_cache);
-    let mut started = Started { partitions: Vec::new(), threads: Vec::new(), indexes: Vec::new() };
+    let mut started = Started { partitions: Vec::new(), threads: Vec::new(), indexes: Vec::new(), found };
     for (partition, log) in logs {
         started.indexes.push(shared.partition(log.reader(), log.sidecars()));
         let counts = metrics.of_partition(partition);
@@ -210,12 +270,22 @@ fn start_partitions(config: &Config, metrics: &Metrics) -> Result<Started, NodeE
 fn open_log(config: &Config, partition: Partition, options: LogOptions) -> Result<PartitionLog, NodeError> {
     let dir = log::partition_dir(&config.data, partition);
     let started = Instant::now();
-    let (mut log, report) = PartitionLog::open(Arc::new(RealDisk), &dir, partition, options, unix_now_ms())
+    let (log, report) = PartitionLog::open(Arc::new(RealDisk), &dir, partition, options, unix_now_ms())
         .map_err(|source| NodeError::Open { partition, dir: dir.clone(), source })?;
-    // One copy: what was found, and synced, is committed.
-    log.publish(log.written_end());
     say_what_was_found(partition, &report, started);
     Ok(log)
+}
+
+/// One copy: what was found, and synced, is committed.
+fn publish_all(config: &Config, partition: Partition, log: &mut PartitionLog) -> Result<(), NodeError> {
+    let dir = log::partition_dir(&config.data, partition);
+    let state =
+        log.read_group_state().map_err(|source| NodeError::Open { partition, dir: dir.clone(), source })?;
+    if state.is_some() {
+        return Err(NodeError::IsReplica { partition, dir });
+    }
+    log.publish(log.written_end());
+    Ok(())
 }
 
 fn say_what_was_found(partition: Partition, report: &RecoveryReport, started: Instant) {

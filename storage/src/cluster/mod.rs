@@ -65,6 +65,11 @@ impl ClusterView {
         &self.url
     }
 
+    /// The URLs of the other nodes.
+    pub fn peer_urls(&self) -> impl Iterator<Item = String> {
+        self.peers.iter().map(|peer| peer.url.clone())
+    }
+
     /// Where a partition's leader is, if one of the others that answers knows it. Where none does they are asked soon.
     pub fn leader_of(&self, partition: Partition) -> Option<String> {
         let now = Instant::now();

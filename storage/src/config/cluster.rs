@@ -1,7 +1,14 @@
 //! How a node knows the others, and how they know it.
 
-use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use model::wire::Durability;
 use url::Url;
+
+use super::units::parse_duration;
 
 /// How a node knows the others.
 #[derive(Args, Clone, Debug)]
@@ -14,6 +21,63 @@ pub struct ClusterConfig {
     /// The URL at which the others reach this node; by default the address it listens on
     #[arg(long, env = "EDGELOG_STORAGE_ADVERTISE", value_parser = parse_node_url, value_name = "URL")]
     pub advertise: Option<Url>,
+
+    /// Copies of each partition. With more than one, --partitions names those of the whole cluster, the same on all
+    /// nodes, and the nodes agree on which of them hold each
+    #[arg(long, env = "EDGELOG_STORAGE_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=7), value_name = "N")]
+    pub replicas: u16,
+
+    /// How far a batch has got when its client is answered, where the client does not say: stored on its leader, on most
+    /// replicas, or on all
+    #[arg(long, env = "EDGELOG_STORAGE_ACKS", default_value = "quorum", value_name = "LEVEL")]
+    pub acks: Acks,
+
+    /// The address for what nodes say to one another; by default a free port of the address that clients use
+    #[arg(long, env = "EDGELOG_STORAGE_INTERNAL_LISTEN", value_name = "ADDRESS")]
+    pub internal_listen: Option<SocketAddr>,
+
+    /// A file with the secret that the nodes of a cluster share; needed unless they meet on this machine alone
+    #[arg(long, env = "EDGELOG_STORAGE_CLUSTER_SECRET_FILE", value_name = "FILE")]
+    pub cluster_secret_file: Option<PathBuf>,
+
+    /// Where the node stands: a partition's copies are spread over as many zones as there are
+    #[arg(long, env = "EDGELOG_STORAGE_ZONE", value_name = "NAME")]
+    pub zone: Option<String>,
+
+    /// How long a leader may be silent before another is elected, at most; all other times follow from it
+    #[arg(long, env = "EDGELOG_STORAGE_ELECTION_TIMEOUT", default_value = "1s", value_parser = parse_election_timeout, value_name = "TIME")]
+    pub election_timeout: Duration,
+}
+
+/// How far a batch has got when its client is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Acks {
+    /// Synced on the partition's leader.
+    Leader,
+    /// Synced on most replicas.
+    Quorum,
+    /// Synced on all replicas.
+    All,
+}
+
+impl From<Acks> for Durability {
+    fn from(acks: Acks) -> Self {
+        match acks {
+            Acks::Leader => Self::Leader,
+            Acks::Quorum => Self::Quorum,
+            Acks::All => Self::All,
+        }
+    }
+}
+
+/// Parses an election timeout: a hundred milliseconds are less than a disk's slow sync, a minute is no failover.
+fn parse_election_timeout(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if (Duration::from_millis(200)..=Duration::from_secs(60)).contains(&time) {
+        Ok(time)
+    } else {
+        Err("an election timeout is between 200ms and 60s".to_owned())
+    }
 }
 
 /// Parses a node's base URL: `http://HOST[:PORT]`.

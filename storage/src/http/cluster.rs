@@ -7,9 +7,13 @@ use model::wire::{ClusterAnswer, PartitionState, Replica, ReplicaRole};
 use super::Shared;
 use crate::partition::PartitionHandle;
 
-/// Describes this node. It leads every partition it holds: there is one copy of each.
+/// Describes the cluster; without replication this node, which leads every partition it holds.
 pub(super) async fn cluster(State(shared): State<Shared>) -> Json<ClusterAnswer> {
     let view = &shared.app.cluster;
+    if let Some(cluster) = &shared.app.replication {
+        let (nodes, partitions) = cluster.overview();
+        return Json(ClusterAnswer { node: view.name().to_owned(), nodes, partitions });
+    }
     let partitions = shared.app.partitions.iter().map(|held| single_copy(held, view.name(), view.url()));
     Json(ClusterAnswer {
         node: view.name().to_owned(),

@@ -10,6 +10,7 @@ mod context;
 mod error;
 mod health;
 mod histogram;
+mod internal;
 mod labels;
 mod metrics;
 mod parameters;
@@ -33,6 +34,7 @@ use axum::routing::{get, post};
 use http::HeaderValue;
 use model::Partition;
 
+pub use internal::internal_router;
 pub use server::{Server, ServerOptions};
 pub use tail::Tails;
 
@@ -40,6 +42,7 @@ use crate::cluster::ClusterView;
 use crate::metrics::Metrics;
 use crate::partition::PartitionHandle;
 use crate::query::{Peers, Queries};
+use crate::raft::{Cluster, HexId};
 use body::BodyBudget;
 use error::ApiError;
 use peer_limit::PeerLimit;
@@ -55,6 +58,8 @@ pub struct App {
     pub queries: Queries,
     /// The other nodes.
     pub peers: Peers,
+    /// The replicas of this node; `None` where partitions have one copy.
+    pub replication: Option<Arc<Cluster>>,
     /// This process among all there ever were: two URLs of one node are told by it.
     pub instance: HeaderValue,
     /// The tails that are followed.
@@ -100,6 +105,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
         .route("/v1/read", get(read::read).fallback(get_only))
         .route("/v1/cluster", get(cluster::cluster).fallback(get_only))
+        .route("/v1/node", get(internal::node).fallback(get_only))
         .route("/", get(viewer::page).fallback(get_only))
         .route("/viewer/{*path}", get(viewer::asset).fallback(get_only))
         .route("/metrics", get(metrics::metrics).fallback(get_only))
@@ -107,6 +113,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(health::ready).fallback(get_only))
         .fallback(unknown_path)
         .with_state(shared)
+}
+
+impl Shared {
+    /// This node's number among replicas.
+    fn own_id(&self) -> HexId {
+        HexId(self.app.replication.as_ref().map_or(0, |cluster| cluster.node()))
+    }
 }
 
 impl App {

@@ -13,7 +13,7 @@ use url::form_urlencoded::Serializer;
 
 use super::Shared;
 use super::error::ApiError;
-use crate::query::{Lack, PeerAnswer, PeerError, Plan, SHARE, Share, Stats};
+use crate::query::{Lack, PeerAnswer, PeerError, Peers, Plan, SHARE, Share, Stats};
 
 /// Which process answers.
 const INSTANCE: &str = "edgelog-instance";
@@ -52,7 +52,11 @@ pub(super) fn of(shared: &Shared, headers: &HeaderMap) -> Result<Scope, ApiError
     if is_for_node || shared.app.peers.is_empty() {
         return Ok(Scope::Node(share));
     }
-    Ok(Scope::Cluster(shared.app.peers.plan()))
+    let plan = match &shared.app.replication {
+        Some(cluster) => Peers::plan_of(cluster.url(), cluster.readers()),
+        None => shared.app.peers.plan(),
+    };
+    Ok(Scope::Cluster(plan))
 }
 
 /// Says in an answer which process gave it, and for whom it speaks.

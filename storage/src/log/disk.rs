@@ -227,6 +227,14 @@ pub(super) fn write_all<'a>(
     Ok(())
 }
 
+/// Replaces a file of a directory whole, durably, for who keeps something small beside the logs.
+///
+/// # Errors
+/// The system's; what was there before is there still, or this is.
+pub fn write_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    write_atomically(disk, dir, name, bytes)
+}
+
 /// Puts a whole file in place: after a crash its old content or its new one is found, never a part.
 pub(super) fn write_atomically(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let part = dir.join(format!("{name}.tmp"));

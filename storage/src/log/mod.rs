@@ -50,6 +50,7 @@ mod truncation;
 pub(crate) mod tests;
 
 pub use batches::Batches;
+pub use disk::write_file;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode, RealDisk};
 pub use entries::{EntryBatch, EntryContent, EntryExtent, EntryKind, EntryReader, NewEntry, StoredEntry};
 pub use error::{Damage, DamageKind, LogError};

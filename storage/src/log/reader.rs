@@ -132,6 +132,11 @@ impl LogReader {
         self.shared.on_publish(hook);
     }
 
+    /// The end of what is on this disk for good.
+    pub fn flushed_end(&self) -> Offset {
+        self.shared.flushed_end()
+    }
+
     /// The batches from the one that holds `offset` on, oldest first, up to what is the high watermark now. What was
     /// deleted by retention is passed over; damage is an item, and the batches after it follow.
     pub fn batches_from(&self, offset: Offset) -> Batches {

@@ -3,6 +3,7 @@
 //! Invariants: only the URLs that the operator gave are called; a node that does not answer, or whose answer is no
 //! use, is named; what answers take in memory is bounded in the whole process. Must not know what is asked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub own: Share,
     /// The nodes that are called, by URL, each with its share. No partition is in two shares.
     pub calls: Vec<(String, Share)>,
+    /// Partitions of which no node is there: the whole lacks them.
+    pub nowhere: Vec<Partition>,
 }
 
 /// What a node answered.
@@ -125,12 +128,36 @@ impl Peers {
 
     /// Who looks at what. Every partition has one holder: each node looks at all that it holds.
     pub fn plan(&self) -> Plan {
-        Plan { own: Share::All, calls: self.urls.iter().map(|url| (url.clone(), Share::All)).collect() }
+        Plan {
+            own: Share::All,
+            calls: self.urls.iter().map(|url| (url.clone(), Share::All)).collect(),
+            nowhere: Vec::new(),
+        }
+    }
+
+    /// Who looks at what where partitions have replicas: each is looked at by one node, as `readers` says. What has none
+    /// is asked of nobody, and named by [`Plan::nowhere`].
+    pub fn plan_of(own_url: &str, readers: Vec<(Partition, Option<String>)>) -> Plan {
+        let mut own = Vec::new();
+        let mut calls: BTreeMap<String, Vec<Partition>> = BTreeMap::new();
+        let mut nowhere = Vec::new();
+        for (partition, reader) in readers {
+            match reader {
+                Some(url) if url == own_url => own.push(partition),
+                Some(url) => calls.entry(url).or_default().push(partition),
+                None => nowhere.push(partition),
+            }
+        }
+        let calls = calls.into_iter().map(|(url, share)| (url, Share::Only(share.into())));
+        Plan { own: Share::Only(own.into()), calls: calls.collect(), nowhere }
     }
 
     /// Makes the plan's calls, all at once. Waits no longer than a query may take.
     pub async fn ask(&self, plan: &Plan, path_and_query: &str) -> Vec<Result<PeerAnswer, Lack>> {
-        join_all(plan.calls.iter().map(|(url, share)| self.ask_one(url, share, path_and_query))).await
+        let asked = plan.calls.iter().map(|(url, share)| self.ask_one(url, share, path_and_query));
+        let mut answers = join_all(asked).await;
+        answers.extend(plan.nowhere.iter().map(|partition| Err(Lack::Nowhere(*partition))));
+        answers
     }
 
     async fn ask_one(&self, url: &str, share: &Share, path_and_query: &str) -> Result<PeerAnswer, Lack> {

@@ -38,6 +38,8 @@ pub enum Lack {
     Names,
     /// Records of this partition could not be read.
     Damage(Partition),
+    /// No node that has a copy of this partition answers.
+    Nowhere(Partition),
     /// Another node did not answer, or its answer was no use.
     Node {
         /// Its URL.
@@ -120,6 +122,7 @@ impl fmt::Display for Lack {
             Self::Scan => f.write_str("bytes: older records were not looked at"),
             Self::Names => f.write_str("names: there are more than are counted"),
             Self::Damage(partition) => write!(f, "damage: records of partition {partition} cannot be read"),
+            Self::Nowhere(partition) => write!(f, "partition {partition}: no node that has a copy answers"),
             Self::Node { url, reason } => write!(f, "node {url} did not answer: {reason}"),
             Self::Told { url, lack } => write!(f, "{lack} (node {url})"),
         }

@@ -51,12 +51,11 @@ pub struct AppendHead {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct EntryHead {
     id: SavedLogId,
-    #[serde(flatten)]
     content: ContentHead,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
+#[serde(rename_all = "snake_case")]
 enum ContentHead {
     Blank,
     Members { members: SavedMembership },
@@ -156,7 +155,7 @@ impl AppendHead {
 }
 
 /// An append's bytes, in pieces that need no copy.
-pub fn encode_append(request: AppendRequest) -> Result<Vec<Bytes>, CodecError> {
+pub(super) fn encode_append(request: AppendRequest) -> Result<Vec<Bytes>, CodecError> {
     let term = request.vote.leader_id.term;
     let mut heads = Vec::with_capacity(request.entries.len());
     let mut records = Vec::new();
@@ -344,7 +343,9 @@ mod tests {
             base_offset: 40,
             batches: vec![batch.clone(), EntryBatch { id: None, ..batch }],
         };
-        let members = super::super::types::Membership::new(vec![[1, u64::MAX].into()], None);
+        let node = |id: u64| (id, super::super::types::Member::default());
+        let nodes: std::collections::BTreeMap<_, _> = [node(1), node(u64::MAX)].into();
+        let members = super::super::types::Membership::new(vec![[1, u64::MAX].into()], nodes);
         let entry = |index, payload| Entry { log_id: log_id(2, index), payload };
         AppendRequest {
             vote: Vote::new_committed(2, 9),

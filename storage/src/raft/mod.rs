@@ -7,17 +7,43 @@
 //! a replica that lost its disk comes back under another name. Depends on [`crate::partition`] and [`crate::log`];
 //! must not know of the routes for clients.
 
+mod identity;
 mod recent;
+mod secret;
 mod state;
+mod timing;
 mod types;
 
 mod machine;
 mod snapshot;
+#[expect(clippy::result_large_err, reason = "the library's errors are of a size that it chose")]
 mod store;
+
+mod client;
+mod codec;
+mod directory;
+mod network;
+
+mod cluster;
+mod group;
+mod overview;
+mod placement;
+mod room;
 
 #[cfg(test)]
 mod tests;
 
+pub use client::NodeClient;
+pub use cluster::{Cluster, ClusterParts, Own};
+pub use codec::{Addressed, Answer, LightRequest, decode_append};
+pub use directory::{Directory, NodeCard};
+pub use group::{Group, GroupParts, GroupStatus, MemberStatus};
+pub use identity::{HexId, Identity};
 pub use machine::StateMachine;
+pub use network::Network;
+pub use overview::Heard;
+pub use room::Room;
+pub use secret::{Secret, SecretError};
 pub use store::{FoundLog, FoundLogError, LogStore};
+pub use timing::Timing;
 pub use types::{Member, NodeId, TypeConfig};

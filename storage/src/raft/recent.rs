@@ -12,13 +12,13 @@ const KEPT_MAX: usize = 4096;
 
 /// The last entries.
 #[derive(Debug, Default)]
-pub struct RecentEntries {
+pub(super) struct RecentEntries {
     entries: VecDeque<EntryExtent>,
 }
 
 impl RecentEntries {
     /// Entries were written.
-    pub fn add(&mut self, extents: &[EntryExtent]) {
+    pub(super) fn add(&mut self, extents: &[EntryExtent]) {
         for extent in extents {
             if self.entries.back().is_some_and(|last| last.log_index + 1 != extent.log_index) {
                 self.entries.clear();
@@ -31,19 +31,19 @@ impl RecentEntries {
     }
 
     /// Entries from `log_index` on are no more.
-    pub fn cut_from(&mut self, log_index: u64) {
+    pub(super) fn cut_from(&mut self, log_index: u64) {
         while self.entries.back().is_some_and(|last| last.log_index >= log_index) {
             self.entries.pop_back();
         }
     }
 
     /// Nothing is known.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.entries.clear();
     }
 
     /// The entries from `from` to before `to`, if all of them are known.
-    pub fn between(&self, from: u64, to: u64) -> Option<Vec<EntryExtent>> {
+    pub(super) fn between(&self, from: u64, to: u64) -> Option<Vec<EntryExtent>> {
         let first = self.entries.front()?.log_index;
         let skipped = usize::try_from(from.checked_sub(first)?).ok()?;
         let count = usize::try_from(to.checked_sub(from)?).ok()?;

@@ -8,7 +8,7 @@ use super::types::{LogId, SavedLogId, SavedMembership, SavedVote, StoredMembersh
 
 /// The state that is kept beside the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupState {
+pub(super) struct GroupState {
     vote: Option<SavedVote>,
     /// Up to where the log may be deleted by retention. No other replica is served from before it.
     purged: Option<SavedLogId>,
@@ -26,12 +26,12 @@ impl GroupState {
     ///
     /// # Errors
     /// What JSON has to say of it.
-    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
     /// As it is written: a JSON object and a newline, for people too.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         // Maps with numbers for keys and plain values: there is nothing in it that JSON cannot say.
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
@@ -39,48 +39,48 @@ impl GroupState {
     }
 
     /// The vote.
-    pub fn vote(&self) -> Option<Vote> {
+    pub(super) fn vote(&self) -> Option<Vote> {
         self.vote.map(Vote::from)
     }
 
     /// Votes.
-    pub fn set_vote(&mut self, vote: Vote) {
+    pub(super) fn set_vote(&mut self, vote: Vote) {
         self.vote = Some(vote.into());
     }
 
     /// Up to where the log is purged.
-    pub fn purged(&self) -> Option<LogId> {
+    pub(super) fn purged(&self) -> Option<LogId> {
         self.purged.map(LogId::from)
     }
 
     /// Purges.
-    pub fn set_purged(&mut self, upto: LogId) {
+    pub(super) fn set_purged(&mut self, upto: LogId) {
         self.purged = Some(upto.into());
         self.changes.retain(|change| change.log_id().is_some_and(|at| at.index > upto.index));
     }
 
     /// Up to where the log is committed, as far as is known.
-    pub fn applied(&self) -> Option<LogId> {
+    pub(super) fn applied(&self) -> Option<LogId> {
         self.applied.map(LogId::from)
     }
 
     /// The members at that place.
-    pub fn members(&self) -> StoredMembership {
+    pub(super) fn members(&self) -> StoredMembership {
         self.members.stored()
     }
 
     /// The log is committed up to `applied`.
-    pub fn set_applied(&mut self, applied: LogId) {
+    pub(super) fn set_applied(&mut self, applied: LogId) {
         self.applied = Some(applied.into());
     }
 
     /// The members at what is applied.
-    pub fn set_members(&mut self, members: &StoredMembership) {
+    pub(super) fn set_members(&mut self, members: &StoredMembership) {
         self.members = members.into();
     }
 
     /// An entry that sets the members is about to be written.
-    pub fn add_change(&mut self, change: SavedMembership) {
+    pub(super) fn add_change(&mut self, change: SavedMembership) {
         // What lies there or behind was cut off, or is about to be.
         if let Some(at) = change.log_id() {
             self.cut_changes(at.index);
@@ -89,12 +89,12 @@ impl GroupState {
     }
 
     /// Entries from `index` on were cut off.
-    pub fn cut_changes(&mut self, index: u64) {
+    pub(super) fn cut_changes(&mut self, index: u64) {
         self.changes.retain(|change| change.log_id().is_none_or(|at| at.index < index));
     }
 
     /// The members that the entry at `at` has set.
-    pub fn change_at(&self, at: LogId) -> Option<&SavedMembership> {
+    pub(super) fn change_at(&self, at: LogId) -> Option<&SavedMembership> {
         self.changes.iter().find(|change| change.log_id() == Some(at))
     }
 }

@@ -8,7 +8,7 @@
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use model::{BatchId, Offset, Partition, ValidBatch};
@@ -46,7 +46,11 @@ pub struct StoreShared {
     pub(super) reader: LogReader,
     pub(super) publisher: Publisher,
     pub(super) state: Mutex<GroupState>,
+    /// What of it is on the disk, or about to be.
+    saved_applied: Mutex<Option<LogId>>,
     pub(super) recent: Mutex<RecentEntries>,
+    /// How often the log's end was cut off, counted before and after: odd while it is being done.
+    cuts: AtomicU64,
     /// Whether a snapshot was asked for: without one the library may not purge.
     pub(super) has_snapshot: AtomicBool,
 }
@@ -117,8 +121,10 @@ impl LogStore {
                 entries,
                 reader,
                 publisher,
+                saved_applied: Mutex::new(state.applied()),
                 state: Mutex::new(state),
                 recent: Mutex::default(),
+                cuts: AtomicU64::new(0),
                 has_snapshot: AtomicBool::new(false),
             }),
         }
@@ -151,11 +157,17 @@ impl StoreShared {
         Ok(found)
     }
 
+    /// Whether the log's end was cut off since `before`, or is being cut off.
+    fn was_cut_since(&self, before: u64) -> bool {
+        !before.is_multiple_of(2) || self.cuts.load(Ordering::Acquire) != before
+    }
+
     /// Changes the replica's state and writes it. Changes are written in the order in which they are made.
     pub(super) async fn save(&self, change: impl FnOnce(&mut GroupState)) -> Result<(), LogError> {
         let written = {
             let mut state = self.state.lock();
             change(&mut state);
+            *self.saved_applied.lock() = state.applied();
             self.access.save_state(state.encode())
         };
         written.await
@@ -167,6 +179,15 @@ impl StoreShared {
     /// When the disk refuses.
     pub async fn save_applied(&self) -> Result<(), LogError> {
         self.save(|_| ()).await
+    }
+
+    /// The same, unless it is on the disk already.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn save_applied_if_changed(&self) -> Result<(), LogError> {
+        let is_saved = *self.saved_applied.lock() == self.state.lock().applied();
+        if is_saved { Ok(()) } else { self.save_applied().await }
     }
 
     /// The entry without what it holds: enough to apply it.
@@ -252,8 +273,15 @@ impl RaftLogReader<TypeConfig> for EntrySource {
             return Ok(Vec::new());
         }
         let entries = self.shared.entries.clone();
+        let cuts_before = self.shared.cuts.load(Ordering::Acquire);
         let read = move || entries.read(from + 1, to + 1, limits::REPLICATE_BYTES_MAX);
-        let stored = blocking(read).await.map_err(|error| read_failed(&error))?;
+        let stored = match blocking(read).await {
+            Ok(stored) => stored,
+            // Who reads for others has lost the lead, and the log was cut while it read. Nothing to send is the answer
+            // that harms nobody; an error would end the replica.
+            Err(_) if self.shared.was_cut_since(cuts_before) => return Ok(Vec::new()),
+            Err(error) => return Err(read_failed(&error)),
+        };
         let partition = self.shared.partition;
         stored
             .into_iter()
@@ -334,7 +362,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn truncate(&mut self, since: LogId) -> Result<(), StorageError> {
         self.shared.recent.lock().cut_from(since.index + 1);
         self.shared.state.lock().cut_changes(since.index);
-        self.shared.access.truncate(since.index + 1).await.map_err(|error| write_failed(&error))
+        self.shared.cuts.fetch_add(1, Ordering::AcqRel);
+        let cut = self.shared.access.truncate(since.index + 1).await;
+        self.shared.cuts.fetch_add(1, Ordering::AcqRel);
+        cut.map_err(|error| write_failed(&error))
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
@@ -364,11 +395,6 @@ impl LogStore {
             }
             EntryData::Elsewhere => Err(wrong("the entry came without what it holds")),
         }
-    }
-
-    /// Whether a snapshot may be asked for.
-    pub(super) fn set_has_snapshot(&self) {
-        self.shared.has_snapshot.store(true, Ordering::Release);
     }
 }
 

@@ -15,25 +15,25 @@ use crate::partition::Proposal;
 pub type NodeId = u64;
 
 /// A place in the replicated log.
-pub type LogId = openraft::LogId<NodeId>;
+pub(super) type LogId = openraft::LogId<NodeId>;
 
 /// Whom a replica has promised to follow.
-pub type Vote = openraft::Vote<NodeId>;
+pub(super) type Vote = openraft::Vote<NodeId>;
 
 /// The members at a place in the log.
-pub type StoredMembership = openraft::StoredMembership<NodeId, Member>;
+pub(super) type StoredMembership = openraft::StoredMembership<NodeId, Member>;
 
 /// The members.
-pub type Membership = openraft::Membership<NodeId, Member>;
+pub(super) type Membership = openraft::Membership<NodeId, Member>;
 
 /// An entry as the library holds it.
-pub type Entry = openraft::Entry<TypeConfig>;
+pub(super) type Entry = openraft::Entry<TypeConfig>;
 
 /// A failure of the store, which ends the replica until it is started again.
-pub type StorageError = openraft::StorageError<NodeId>;
+pub(super) type StorageError = openraft::StorageError<NodeId>;
 
 /// The library's replica of one partition.
-pub type Raft = openraft::Raft<TypeConfig>;
+pub(super) type Raft = openraft::Raft<TypeConfig>;
 
 /// A node as the members of a group know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ pub struct SavedVote {
 
 /// Members as they are written to disk and sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedMembership {
+pub(super) struct SavedMembership {
     /// Where in the log they were set; nowhere before there are any.
     at: Option<SavedLogId>,
     /// The voters: two sets while a change is under way.
@@ -130,7 +130,7 @@ impl From<SavedLogId> for LogId {
 }
 
 /// The place of this term and index.
-pub fn log_id(term: u64, index: u64) -> LogId {
+pub(super) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(openraft::CommittedLeaderId::new(term, 0), index)
 }
 
@@ -155,7 +155,7 @@ impl From<&StoredMembership> for SavedMembership {
 
 impl SavedMembership {
     /// `membership` as it is set at `at`.
-    pub fn of(at: Option<LogId>, membership: &Membership) -> Self {
+    pub(super) fn of(at: Option<LogId>, membership: &Membership) -> Self {
         Self {
             at: at.map(SavedLogId::from),
             voters: membership.get_joint_config().clone(),
@@ -164,17 +164,17 @@ impl SavedMembership {
     }
 
     /// The members.
-    pub fn membership(&self) -> Membership {
+    pub(super) fn membership(&self) -> Membership {
         Membership::new(self.voters.clone(), self.nodes.clone())
     }
 
     /// The members and where they were set.
-    pub fn stored(&self) -> StoredMembership {
+    pub(super) fn stored(&self) -> StoredMembership {
         StoredMembership::new(self.log_id(), self.membership())
     }
 
     /// Where they were set.
-    pub fn log_id(&self) -> Option<LogId> {
+    pub(super) fn log_id(&self) -> Option<LogId> {
         self.at.map(LogId::from)
     }
 }

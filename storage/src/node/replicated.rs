@@ -1,0 +1,155 @@
+//! What a node has more of when its partitions have replicas: its identity, an address for other nodes, the groups.
+//!
+//! Invariant: what an operator can mend (a secret, an address, a directory of another kind) fails before the node says
+//! that it listens.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use model::Partition;
+use tokio::task::JoinHandle;
+use url::Url;
+
+use super::{NodeError, server_options};
+use crate::cluster::ClusterView;
+use crate::config::{Config, Fsync};
+use crate::http::{self as api, Server};
+use crate::log::{self, Disk, PartitionLog, RealDisk};
+use crate::partition::PartitionHandle;
+use crate::raft::{
+    Cluster, ClusterParts, Directory, FoundLog, Group, GroupParts, Identity, LogStore, Member, Network,
+    NodeClient, Own, Room, Secret, Timing,
+};
+
+/// A node's part in its cluster, before there are groups.
+#[derive(Debug)]
+pub(super) struct Replication {
+    internal: Server,
+    secret: Secret,
+    identity: Identity,
+}
+
+/// A running part in a cluster.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) cluster: Arc<Cluster>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Replication {
+    /// Gets what the node needs for it; `None` without replication.
+    pub(super) fn of(config: &Config) -> Result<Option<Self>, NodeError> {
+        if config.cluster.replicas == 1 {
+            return Ok(None);
+        }
+        if config.log.fsync != Fsync::Always {
+            return Err(NodeError::FsyncWithReplicas);
+        }
+        let address = config.cluster.internal_listen.unwrap_or(SocketAddr::new(config.listen.ip(), 0));
+        let secret = match &config.cluster.cluster_secret_file {
+            Some(path) => Secret::read(path).map_err(NodeError::Secret)?,
+            None if address.ip().is_loopback() => Secret::none(),
+            None => return Err(NodeError::NoSecret { address }),
+        };
+        let internal = Server::bind(address, server_options(config))
+            .map_err(|source| NodeError::Listen { address, source })?;
+        let identity = Identity::of_directory(&RealDisk, &config.data).map_err(NodeError::Identity)?;
+        Ok(Some(Self { internal, secret, identity }))
+    }
+
+    /// Starts a replica of each partition. The handles send their batches there from then on.
+    pub(super) async fn start(
+        self,
+        config: &Config,
+        view: &ClusterView,
+        found: Vec<FoundLog>,
+        partitions: &mut [PartitionHandle],
+    ) -> Result<Running, NodeError> {
+        let Self { internal, secret, identity } = self;
+        let timing = Timing::new(config.cluster.election_timeout);
+        let client = NodeClient::new(secret.clone());
+        let directory = Arc::new(Directory::new(view.peer_urls()));
+        let network = Network::new(client.clone(), Arc::clone(&directory), timing.request());
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let mut groups = Vec::new();
+        let mut tasks = Vec::new();
+        for (handle, found) in partitions.iter_mut().zip(found) {
+            let partition = handle.partition();
+            let parts = GroupParts {
+                node: identity.node.0,
+                partition,
+                store: LogStore::new(partition, found, handle.log_access()),
+                network: network.of_group(partition),
+                directory: Arc::clone(&directory),
+                timing,
+                acks: config.cluster.acks.into(),
+                room: Room::new(Arc::clone(&disk), log::partition_dir(&config.data, partition)),
+            };
+            let group = Group::start(parts)
+                .await
+                .map_err(|error| NodeError::Replica { partition, reason: error.to_string() })?;
+            let (proposals, waiting) = tokio::sync::mpsc::unbounded_channel();
+            *handle = handle.clone().with_proposals(proposals);
+            tasks.push(tokio::spawn(group.clone().propose_all(waiting)));
+            groups.push(group);
+        }
+        let cluster = Arc::new(Cluster::new(ClusterParts {
+            own: own(config, view, &internal)?,
+            identity,
+            disk,
+            data: config.data.clone(),
+            copies: config.cluster.replicas.into(),
+            timing,
+            client,
+            secret,
+            directory,
+            groups,
+        }));
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let router = api::internal_router(Arc::clone(&cluster));
+        tasks.push(tokio::spawn(async move {
+            internal.serve(router, async { stopped.await.unwrap_or_default() }).await;
+        }));
+        tasks.push(tokio::spawn(Arc::clone(&cluster).run()));
+        Ok(Running { cluster, stop, tasks })
+    }
+}
+
+impl Running {
+    /// Ends the replicas; the partitions' logs are closed after that.
+    pub(super) async fn stop(self) {
+        self.cluster.stop().await;
+        // One that has ended needs not be told.
+        self.stop.send(()).ok();
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Prepares a log for its replica.
+pub(super) fn prepare_log(partition: Partition, log: &mut PartitionLog) -> Result<FoundLog, NodeError> {
+    FoundLog::prepare(log).map_err(|error| NodeError::Replica { partition, reason: error.to_string() })
+}
+
+fn own(config: &Config, view: &ClusterView, internal: &Server) -> Result<Own, NodeError> {
+    let address = internal.local_address().map_err(NodeError::Announce)?;
+    let host = match address.ip() {
+        // Others reach it at the host by which clients do.
+        ip if ip.is_unspecified() => {
+            Url::parse(view.url()).ok().and_then(|url| url.host_str().map(str::to_owned))
+        }
+        IpAddr::V4(ip) => Some(ip.to_string()),
+        IpAddr::V6(ip) => Some(format!("[{ip}]")),
+    };
+    let host = host.unwrap_or_else(|| address.ip().to_string());
+    Ok(Own {
+        member: Member {
+            name: view.name().to_owned(),
+            url: view.url().to_owned(),
+            zone: config.cluster.zone.clone(),
+        },
+        internal: format!("http://{host}:{}", address.port()),
+    })
+}

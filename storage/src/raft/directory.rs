@@ -1,0 +1,104 @@
+//! Where the nodes are that this node was told of: each is asked who it is, now and then.
+//!
+//! Invariants: only URLs that the operator gave are asked; a node of another cluster is none. What is known ages.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::group::GroupStatus;
+use super::identity::HexId;
+use super::types::{Member, NodeId};
+use crate::limits;
+
+/// What a node says of itself: `GET /v1/node`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCard {
+    /// Its cluster, if it has met one.
+    pub cluster: Option<HexId>,
+    /// Its number.
+    pub id: HexId,
+    /// Its name in answers.
+    pub name: String,
+    /// Where clients reach it.
+    pub url: String,
+    /// Where other nodes reach it.
+    pub internal: String,
+    /// Where it stands.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Its replicas.
+    #[serde(default)]
+    pub groups: Vec<GroupStatus>,
+}
+
+/// The other nodes.
+#[derive(Debug)]
+pub struct Directory {
+    /// By the URL that the operator gave.
+    peers: BTreeMap<String, Mutex<Option<Seen>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    at: Instant,
+    card: NodeCard,
+}
+
+impl Directory {
+    /// Nodes of whom nothing is known but their URLs.
+    pub fn new(urls: impl IntoIterator<Item = String>) -> Self {
+        Self { peers: urls.into_iter().map(|url| (url, Mutex::new(None))).collect() }
+    }
+
+    /// The URLs.
+    pub fn urls(&self) -> impl Iterator<Item = &String> {
+        self.peers.keys()
+    }
+
+    /// The node under this URL said this.
+    pub fn note(&self, url: &str, card: NodeCard) {
+        if let Some(peer) = self.peers.get(url) {
+            // Others know it by the URL that they were given.
+            let card = NodeCard { url: url.to_owned(), ..card };
+            *peer.lock() = Some(Seen { at: Instant::now(), card });
+        }
+    }
+
+    /// What every node said last, and whether that is recent; `None` for one that never answered.
+    pub fn cards(&self) -> Vec<(String, Option<(NodeCard, bool)>)> {
+        let card = |seen: &Seen| (seen.card.clone(), seen.at.elapsed() < limits::NODE_SEEN_MAX);
+        self.peers.iter().map(|(url, peer)| (url.clone(), peer.lock().as_ref().map(card))).collect()
+    }
+
+    /// Where a node is reached by others.
+    pub fn internal_url(&self, node: NodeId) -> Option<String> {
+        self.find(|card| card.id.0 == node, |card| card.internal.clone())
+    }
+
+    /// Where a node is reached by clients, as far as it has answered lately.
+    pub fn url_of(&self, node: NodeId) -> Option<String> {
+        self.find(|card| card.id.0 == node, |card| card.url.clone())
+    }
+
+    /// The node that answers under this URL now.
+    pub fn node_at(&self, url: &str) -> Option<NodeId> {
+        self.find(|card| card.url == url, |card| card.id.0)
+    }
+
+    fn find<T>(&self, is_it: impl Fn(&NodeCard) -> bool, get: impl Fn(&NodeCard) -> T) -> Option<T> {
+        self.peers.values().find_map(|peer| {
+            let seen = peer.lock();
+            seen.as_ref().filter(|seen| is_it(&seen.card)).map(|seen| get(&seen.card))
+        })
+    }
+}
+
+impl NodeCard {
+    /// The node as a member of a group.
+    pub fn member(&self) -> Member {
+        Member { name: self.name.clone(), url: self.url.clone(), zone: self.zone.clone() }
+    }
+}

@@ -1,0 +1,320 @@
+//! One partition's replica on this node: its consensus, and the batches that wait for it.
+//!
+//! Invariants: a batch is answered at the level that it asked for, or is told the one that was reached; batches that
+//! arrive while an entry is being written become the next one (group commit).
+
+use std::sync::Arc;
+
+use model::wire::Durability;
+use model::{Offset, Partition};
+use openraft::ServerState;
+use openraft::error::{ClientWriteError, Fatal};
+use openraft::raft::ClientWriteResponse;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::directory::Directory;
+use super::identity::HexId;
+use super::machine::StateMachine;
+use super::network::GroupNetwork;
+use super::room::Room;
+use super::store::LogStore;
+use super::timing::Timing;
+use super::types::{EntryData, Member, NodeId, Raft, TypeConfig};
+use crate::limits;
+use crate::partition::{AppendError, Appended, Pending, Proposal, Settled};
+
+/// A replica. Cheap to clone.
+#[derive(Clone)]
+pub struct Group {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    partition: Partition,
+    raft: Raft,
+    store: LogStore,
+    directory: Arc<Directory>,
+    timing: Timing,
+    acks: Durability,
+    room: Room,
+}
+
+/// What a group is made of.
+pub struct GroupParts {
+    /// This node's number.
+    pub node: NodeId,
+    /// The partition.
+    pub partition: Partition,
+    /// Its log.
+    pub store: LogStore,
+    /// The ways to the other replicas.
+    pub network: GroupNetwork,
+    /// Where the other nodes are.
+    pub directory: Arc<Directory>,
+    /// The group's times.
+    pub timing: Timing,
+    /// How far a batch has got when it is answered, if it does not say.
+    pub acks: Durability,
+    /// The room on the disk.
+    pub room: Room,
+}
+
+/// What a node says of its replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The partition.
+    pub partition: Partition,
+    /// Whether the replica knows any members: the group was founded.
+    pub founded: bool,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Its term.
+    pub term: u64,
+    /// The node that leads, as far as it knows.
+    pub leader: Option<HexId>,
+    /// The members.
+    pub members: Vec<MemberStatus>,
+    /// The offset of the oldest record that is kept.
+    pub first_offset: Offset,
+    /// The end of what may be read.
+    pub high_watermark: Offset,
+    /// The end of what is on its disk.
+    pub flushed: Offset,
+}
+
+/// A member of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The node's number.
+    pub id: HexId,
+    /// The node.
+    #[serde(flatten)]
+    pub member: Member,
+    /// Whether it votes.
+    pub votes: bool,
+}
+
+type Committed = oneshot::Receiver<Result<ClientWriteResponse<TypeConfig>, ClientWriteError<NodeId, Member>>>;
+
+impl Group {
+    /// Starts a replica. It waits for a leader, or for the group to be founded.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub async fn start(parts: GroupParts) -> Result<Self, Fatal<NodeId>> {
+        let GroupParts { node, partition, store, network, directory, timing, acks, room } = parts;
+        let config = Arc::new(timing.config(partition));
+        let machine = StateMachine::new(&store);
+        let raft = Raft::new(node, config, network, store.clone(), machine).await?;
+        Ok(Self { shared: Arc::new(Shared { partition, raft, store, directory, timing, acks, room }) })
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> Partition {
+        self.shared.partition
+    }
+
+    /// The library's replica.
+    pub fn raft(&self) -> &Raft {
+        &self.shared.raft
+    }
+
+    /// The replica's log.
+    pub fn store(&self) -> &LogStore {
+        &self.shared.store
+    }
+
+    /// The room on the disk.
+    pub fn room(&self) -> &Room {
+        &self.shared.room
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.shared.raft.metrics().borrow().state == ServerState::Leader
+    }
+
+    /// Why the replica works no more, if it does not.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.raft.metrics().borrow().running_state.as_ref().err().map(ToString::to_string)
+    }
+
+    /// The state of things.
+    pub fn status(&self) -> GroupStatus {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<NodeId> = membership.voter_ids().collect();
+        let status = self.shared.store.shared().reader.clone();
+        GroupStatus {
+            partition: self.shared.partition,
+            founded: !voters.is_empty(),
+            leads: metrics.state == ServerState::Leader,
+            term: metrics.current_term,
+            leader: metrics.current_leader.map(HexId),
+            members: membership
+                .nodes()
+                .map(|(id, member)| MemberStatus {
+                    id: HexId(*id),
+                    member: member.clone(),
+                    votes: voters.contains(id),
+                })
+                .collect(),
+            first_offset: status.first_offset(),
+            high_watermark: status.high_watermark(),
+            flushed: status.flushed_end(),
+        }
+    }
+
+    /// The URL of the node that leads, as far as is known.
+    pub fn leader_url(&self) -> Option<Arc<str>> {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow();
+        let leader = metrics.current_leader.filter(|leader| *leader != metrics.id)?;
+        let member = metrics.membership_config.membership().get_node(&leader);
+        let url = self.shared.directory.url_of(leader).or_else(|| member.map(|member| member.url.clone()));
+        url.map(Arc::from)
+    }
+
+    /// Takes the batches that wait, round by round, until there will be no more.
+    pub async fn propose_all(self, mut waiting: UnboundedReceiver<Pending>) {
+        while let Some(first) = waiting.recv().await {
+            let mut bytes = first.bytes();
+            let mut round = vec![first];
+            while bytes < limits::ROUND_BYTES_MAX
+                && let Ok(next) = waiting.try_recv()
+            {
+                bytes += next.bytes();
+                round.push(next);
+            }
+            match self.check_ready(bytes) {
+                Ok(()) => self.propose(round).await,
+                Err(error) => round.into_iter().for_each(|pending| pending.answer(Err(error.clone()))),
+            }
+        }
+    }
+
+    /// Whether a batch is worth trying: a leader that nobody answers would only fill its disk.
+    fn check_ready(&self, bytes: usize) -> Result<(), AppendError> {
+        if let Some(reason) = self.failure() {
+            return Err(AppendError::Stopped { reason: reason.into() });
+        }
+        let (leads, silence_ms) = {
+            let metrics = self.shared.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.state == ServerState::Leader, metrics.millis_since_quorum_ack)
+        };
+        if !leads {
+            return Err(AppendError::NotLeader { leader: self.leader_url() });
+        }
+        let silence_max = self.shared.timing.quorum_silence_max().as_millis();
+        if silence_ms.is_some_and(|silence| u128::from(silence) > silence_max) {
+            return Err(AppendError::NoQuorum);
+        }
+        if !self.shared.room.has(bytes) {
+            return Err(AppendError::DiskFull);
+        }
+        Ok(())
+    }
+
+    /// Makes an entry of a round. Returns once it is on this node's disk, or will not be; the rest is waited for beside.
+    async fn propose(&self, round: Vec<Pending>) {
+        let (proposal, mut settled) = Proposal::new(round);
+        let proposed = self.shared.raft.client_write_ff(EntryData::Proposed(proposal.clone())).await;
+        let mut committed = match proposed {
+            Ok(committed) => committed,
+            Err(fatal) => {
+                let reason: Arc<str> = fatal.to_string().into();
+                let stopped = AppendError::Stopped { reason };
+                return proposal.take_back().into_iter().for_each(|p| p.answer(Err(stopped.clone())));
+            }
+        };
+        tokio::select! {
+            biased;
+            settled = &mut settled => {
+                // Dropped only with the actor; those who wait hear of that by themselves.
+                let Ok(settled) = settled else { return };
+                let group = self.clone();
+                tokio::spawn(async move { group.finish(settled, committed).await });
+            }
+            outcome = &mut committed => {
+                let error = match outcome {
+                    Ok(Err(error)) => self.refusal(&error),
+                    // Agreed on before it was written cannot be; a replica that ends answers nobody.
+                    Ok(Ok(_)) | Err(_) => AppendError::NotLeader { leader: None },
+                };
+                proposal.take_back().into_iter().for_each(|pending| pending.answer(Err(error.clone())));
+            }
+        }
+    }
+
+    /// Answers a round that is on this node's disk, each batch at its level.
+    async fn finish(&self, settled: Vec<Settled>, committed: Committed) {
+        let mut waiting = Vec::new();
+        for Settled { pending, answer } in settled {
+            let wanted = pending.acks().unwrap_or(self.shared.acks);
+            match answer {
+                Ok(appended) if wanted > Durability::Leader => waiting.push((pending, appended, wanted)),
+                other => pending.answer(other),
+            }
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        let index = match timeout(self.shared.timing.commit_wait_max(), committed).await {
+            Ok(Ok(Ok(response))) => response.log_id.index,
+            Ok(Ok(Err(error))) => {
+                let error = self.refusal(&error);
+                return waiting.into_iter().for_each(|(pending, ..)| pending.answer(Err(error.clone())));
+            }
+            Ok(Err(_)) | Err(_) => {
+                return waiting
+                    .into_iter()
+                    .for_each(|(pending, ..)| pending.answer(Err(AppendError::NoQuorum)));
+            }
+        };
+        let (all, quorum): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(.., wanted)| *wanted == Durability::All);
+        let answer = |(pending, appended, _): (Pending, Appended, Durability), durability| {
+            pending.answer(Ok(Appended { durability, ..appended }));
+        };
+        quorum.into_iter().for_each(|one| answer(one, Durability::Quorum));
+        if !all.is_empty() {
+            let reached = if self.is_everywhere(index).await { Durability::All } else { Durability::Quorum };
+            all.into_iter().for_each(|one| answer(one, reached));
+        }
+    }
+
+    /// Waits, for a while, until every replica has the entry on its disk.
+    async fn is_everywhere(&self, index: u64) -> bool {
+        let mut metrics = self.shared.raft.metrics();
+        let has_all = metrics.wait_for(|metrics| {
+            metrics.replication.as_ref().is_some_and(|replicas| {
+                replicas.values().all(|matched| matched.is_some_and(|matched| matched.index >= index))
+            })
+        });
+        timeout(self.shared.timing.all_wait_max(), has_all).await.is_ok_and(|found| found.is_ok())
+    }
+
+    fn refusal(&self, error: &ClientWriteError<NodeId, Member>) -> AppendError {
+        match error {
+            ClientWriteError::ForwardToLeader(forward) => {
+                let known = forward.leader_id.and_then(|leader| self.shared.directory.url_of(leader));
+                let url = known.or_else(|| forward.leader_node.as_ref().map(|node| node.url.clone()));
+                AppendError::NotLeader { leader: url.map(Arc::from) }
+            }
+            ClientWriteError::ChangeMembershipError(error) => {
+                AppendError::Failed { reason: error.to_string().into() }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("partition", &self.shared.partition).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+//! The times of a group, all of which follow from one.
+//!
+//! Invariant: a heartbeat is a fraction of what a follower waits for it.
+
+use std::time::Duration;
+
+/// The times of a group.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    election_max: Duration,
+}
+
+impl Timing {
+    /// The times for a leader that may be silent for this long.
+    pub fn new(election_max: Duration) -> Self {
+        Self { election_max }
+    }
+
+    /// How often a leader says that it is there. All groups of a node do so at the same moment, so that it is one
+    /// request to each other node.
+    pub fn heartbeat(&self) -> Duration {
+        self.election_max / 5
+    }
+
+    /// How long one request between replicas may take; what was stored meanwhile is not sent again.
+    pub fn request(&self) -> Duration {
+        self.election_max * 2 / 5
+    }
+
+    /// How long a leader that no majority answers still counts as one.
+    pub fn quorum_silence_max(&self) -> Duration {
+        self.election_max * 2
+    }
+
+    /// How long a batch waits for a majority before its client is told that there is none.
+    pub fn commit_wait_max(&self) -> Duration {
+        self.election_max * 4
+    }
+
+    /// How long a batch that is on a majority waits for the last replica.
+    pub fn all_wait_max(&self) -> Duration {
+        self.election_max * 2
+    }
+
+    /// The library's settings.
+    pub(super) fn config(&self, partition: model::Partition) -> openraft::Config {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+        openraft::Config {
+            cluster_name: format!("partition-{partition}"),
+            // Its heartbeats are ours to send; it goes by this for the time of a request, and looks whether an
+            // election is due each one and a half of it.
+            heartbeat_interval: ms(self.request()),
+            enable_heartbeat: false,
+            election_timeout_min: ms(self.election_max * 11 / 20),
+            election_timeout_max: ms(self.election_max),
+            // A snapshot is the log: the time is for finding that out. The copying is done on the other side.
+            install_snapshot_timeout: ms(self.election_max * 10),
+            max_payload_entries: 256,
+            replication_lag_threshold: 1000,
+            // The log is deleted by retention alone, which asks for it.
+            snapshot_policy: openraft::SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: 0,
+            ..openraft::Config::default()
+        }
+    }
+}
