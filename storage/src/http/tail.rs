@@ -62,7 +62,7 @@ pub(super) async fn tail(State(shared): State<Shared>, request: Request) -> Resu
         Scope::Cluster(plan) => plan,
         Scope::Node(own) => {
             shared.app.check_partition(query.filter.partition)?;
-            Plan { own, calls: Vec::new() }
+            Plan { own, ..Plan::default() }
         }
     };
     let tails = &shared.app.tails;
