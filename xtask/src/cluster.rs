@@ -32,17 +32,34 @@ pub(crate) fn deal(partitions: u16, nodes: u16) -> anyhow::Result<Vec<Vec<u16>>>
     Ok(numbers.chunks(run.into()).map(<[u16]>::to_vec).collect())
 }
 
+/// What each node is told of `partitions` of which there are so many copies: with one copy its own, with more all of
+/// them, for then the nodes agree among themselves.
+///
+/// # Errors
+/// A node would be left without any, or there are more copies than nodes.
+pub(crate) fn assign(partitions: u16, nodes: u16, replicas: u16) -> anyhow::Result<Vec<Vec<u16>>> {
+    if replicas == 1 {
+        return deal(partitions, nodes);
+    }
+    ensure!(replicas <= nodes, "{replicas} copies need as many nodes; give --nodes {replicas} or more");
+    Ok(vec![(0..partitions).collect(); nodes.into()])
+}
+
 /// The command line of a storage node. All nodes are its peers; itself among them does no harm.
 pub(crate) fn storage_arguments(
     listen: SocketAddr,
     data: &Path,
     partitions: &[u16],
     nodes: &[SocketAddr],
+    replicas: u16,
 ) -> Vec<OsString> {
     let mut arguments = lone_storage_arguments(listen, data, partitions);
     if nodes.len() > 1 {
         let urls: Vec<String> = nodes.iter().map(|node| format!("http://{node}")).collect();
         arguments.extend(["--peers".into(), urls.join(",").into()]);
+    }
+    if replicas > 1 {
+        arguments.extend(["--replicas".into(), replicas.to_string().into()]);
     }
     arguments
 }
@@ -120,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn with_copies_every_node_is_told_of_all_partitions() {
+        assert_eq!(assign(4, 2, 1).unwrap(), deal(4, 2).unwrap());
+        assert_eq!(assign(4, 3, 3).unwrap(), vec![vec![0, 1, 2, 3]; 3]);
+        assert!(assign(4, 2, 3).unwrap_err().to_string().contains("--nodes 3"));
+    }
+
+    #[test]
     fn a_node_without_partitions_is_refused() {
         assert!(deal(4, 3).unwrap_err().to_string().contains("leaves node 3 without any"));
         assert!(deal(2, 3).is_err());
@@ -148,8 +172,10 @@ mod tests {
     fn a_node_is_told_its_address_data_and_partitions() {
         let (nodes, data) = (on_ports(&[8081, 8082]), Path::new("data/node-1"));
         let expected = ["--listen", "127.0.0.1:8081", "--data", "data/node-1", "--partitions", "0,1"];
-        assert_eq!(storage_arguments(nodes[0], data, &[0, 1], &nodes[..1]), expected);
-        let arguments = storage_arguments(nodes[0], data, &[0, 1], &nodes);
+        assert_eq!(storage_arguments(nodes[0], data, &[0, 1], &nodes[..1], 1), expected);
+        let arguments = storage_arguments(nodes[0], data, &[0, 1], &nodes, 1);
         assert_eq!(arguments[6..], ["--peers", "http://127.0.0.1:8081,http://127.0.0.1:8082"]);
+        let arguments = storage_arguments(nodes[0], data, &[0, 1], &nodes, 2);
+        assert_eq!(arguments[8..], ["--replicas", "2"]);
     }
 }

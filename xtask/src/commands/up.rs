@@ -33,7 +33,10 @@ pub(crate) struct UpArguments {
     /// Storage nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=cluster::NODES_MAX as i64))]
     nodes: u16,
-    /// Partitions, dealt out to the nodes in equal runs
+    /// Copies of each partition
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=7))]
+    replicas: u16,
+    /// Partitions: with one copy of each, dealt out to the nodes in equal runs
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     partitions: u16,
     /// Where the ingest listens
@@ -89,6 +92,7 @@ struct Plan {
     listen: SocketAddr,
     nodes: Vec<Node>,
     variables: Vec<String>,
+    replicas: u16,
 }
 
 /// A storage node.
@@ -102,7 +106,7 @@ struct Node {
 impl Plan {
     fn of(arguments: &UpArguments) -> anyhow::Result<Self> {
         ensure!(arguments.listen.port() != 0, "--listen needs a port other than 0");
-        let dealt = cluster::deal(arguments.partitions, arguments.nodes)?;
+        let dealt = cluster::assign(arguments.partitions, arguments.nodes, arguments.replicas)?;
         let mut nodes = Vec::new();
         for (number, partitions) in (1..).zip(dealt) {
             let port = arguments.storage_port.checked_add(number - 1).filter(|port| *port < u16::MAX);
@@ -122,7 +126,12 @@ impl Plan {
                 same.port()
             );
         }
-        Ok(Self { listen, variables: cluster::ingest_variables(&addresses, arguments.partitions)?, nodes })
+        Ok(Self {
+            listen,
+            variables: cluster::ingest_variables(&addresses, arguments.partitions)?,
+            nodes,
+            replicas: arguments.replicas,
+        })
     }
 }
 
@@ -190,7 +199,8 @@ impl Parts {
         let nodes: Vec<SocketAddr> = plan.nodes.iter().map(|node| node.listen).collect();
         for node in &plan.nodes {
             let data = workspace::root().join(&node.data);
-            let arguments = cluster::storage_arguments(node.listen, &data, &node.partitions, &nodes);
+            let arguments =
+                cluster::storage_arguments(node.listen, &data, &node.partitions, &nodes, plan.replicas);
             self.storage.push(Process::start(&node.name, programs.path("storage")?, &arguments, &log_dir)?);
         }
         for (process, node) in self.storage.iter_mut().zip(&plan.nodes) {
@@ -277,6 +287,12 @@ fn print_welcome(plan: &Plan, host: Host, arguments: &UpArguments) {
             node.data.display()
         );
     }
+    if let Some(first) = plan.nodes.first().filter(|_| plan.replicas > 1) {
+        println!(
+            "  leaders    http://{}/v1/cluster  ({} copies of each partition)",
+            first.listen, plan.replicas
+        );
+    }
     println!("  logs       {}/*.log\n", shown(&workspace::log_dir()));
     println!("Try:");
     for command in commands_to_try(plan, arguments) {
@@ -326,6 +342,13 @@ mod tests {
             .map(|n| (n.listen.port(), n.data.to_str().unwrap(), n.partitions.as_slice()))
             .collect();
         assert_eq!(nodes, [(8081, "data/node-1", &[0, 1][..]), (8082, "data/node-2", &[2, 3])]);
+    }
+
+    #[test]
+    fn with_copies_no_node_is_left_out() {
+        let plan = Plan::of(&parse(&["--nodes", "3", "--replicas", "3"])).unwrap();
+        assert!(plan.nodes.iter().all(|node| node.partitions == [0, 1, 2, 3]) && plan.nodes.len() == 3);
+        assert!(Plan::of(&parse(&["--replicas", "3"])).is_err(), "of two nodes by default");
     }
 
     #[test]
