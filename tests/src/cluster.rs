@@ -1,7 +1,7 @@
 //! A cluster: storage nodes with their partitions, and ingests that know them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::client::{Answer, Client, answer};
 use crate::files;
 use crate::ingest::Ingest;
+use crate::isolated::{Cable, Network};
 use crate::node::Node;
 use crate::proxy::Proxy;
 use crate::records;
@@ -36,6 +37,9 @@ pub struct ClusterSpec {
     has_proxies: bool,
     is_notified: bool,
     has_peers: bool,
+    replicas: usize,
+    cables: Vec<Cable>,
+    disks: BTreeMap<usize, PathBuf>,
 }
 
 impl Default for ClusterSpec {
@@ -50,6 +54,9 @@ impl Default for ClusterSpec {
             has_proxies: false,
             is_notified: false,
             has_peers: false,
+            replicas: 1,
+            cables: Vec::new(),
+            disks: BTreeMap::new(),
         }
     }
 }
@@ -111,6 +118,27 @@ impl ClusterSpec {
         self
     }
 
+    /// So many copies of each partition, of nodes that know one another.
+    #[must_use]
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self.peers().node_flag("--replicas", &replicas.to_string())
+    }
+
+    /// Each node in a network of its own.
+    #[must_use]
+    pub fn network(mut self, network: &Network) -> Self {
+        self.cables = network.cables();
+        self
+    }
+
+    /// The node at this place has its data in this directory.
+    #[must_use]
+    pub fn disk_of(mut self, node: usize, dir: &Path) -> Self {
+        self.disks.insert(node, dir.to_owned());
+        self
+    }
+
     /// The nodes know one another.
     #[must_use]
     pub fn peers(mut self) -> Self {
@@ -142,6 +170,13 @@ impl ClusterSpec {
         let dir = tempfile::Builder::new().prefix("edgelog-test-").tempdir().unwrap();
         let mut nodes = self.make_nodes(dir.path());
         let mut urls: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
+        if !self.cables.is_empty() {
+            // Whoever is on the network could talk to them.
+            let secret = dir.path().join("secret");
+            std::fs::write(&secret, "what only the nodes of this test know\n".replace(' ', "-")).unwrap();
+            let secret = secret.display().to_string();
+            nodes.iter_mut().for_each(|node| node.add_flag("--cluster-secret-file", &secret));
+        }
         if self.has_peers {
             nodes.iter_mut().for_each(|node| node.add_flag("--peers", &urls.join(",")));
         }
@@ -158,23 +193,48 @@ impl ClusterSpec {
                 ingests.iter().for_each(|ingest| node.add_flag("--notify-ingest", &ingest.url("")));
             }
         }
-        Cluster { nodes, ingests, proxies, client: Client::new(), partitions: self.partitions, dir }
+        Cluster {
+            nodes,
+            ingests,
+            proxies,
+            client: Client::new(),
+            partitions: self.partitions,
+            replicas: self.replicas,
+            dir,
+        }
     }
 
     fn make_nodes(&self, dir: &Path) -> Vec<Node> {
         let numbers: Vec<u16> = (0..self.partitions).collect();
         let run = numbers.len().div_ceil(self.nodes);
-        let runs: Vec<&[u16]> = numbers.chunks(run).collect();
+        let runs: Vec<&[u16]> = match self.replicas {
+            1 => numbers.chunks(run).collect(),
+            // The nodes agree among themselves.
+            _ => vec![&numbers; self.nodes],
+        };
         assert_eq!(runs.len(), self.nodes, "every node has partitions");
         let named = (1..).map(|number| format!("node-{number}")).zip(runs);
-        named.map(|(name, run)| Node::new(dir, &name, run.to_vec(), &self.node_flags)).collect()
+        let mut cables = self.cables.iter().cloned();
+        named
+            .enumerate()
+            .map(|(place, (name, run))| {
+                let mut node = Node::new(dir, &name, run.to_vec(), &self.node_flags);
+                if let Some(disk) = self.disks.get(&place) {
+                    node = node.with_data_in(disk);
+                }
+                if let Some(cable) = cables.next() { node.at(cable) } else { node }
+            })
+            .collect()
     }
 
     fn make_ingests(&self, dir: &Path, urls: &[String]) -> Vec<Ingest> {
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut variables = vec![
             variable("storage_nodes", &urls.join(",")),
-            variable("storage_hosts", "http://127.0.0.1:*"),
+            variable(
+                "storage_hosts",
+                if self.cables.is_empty() { "http://127.0.0.1:*" } else { "http://*:*" },
+            ),
             variable("partitions", &self.partitions.to_string()),
         ];
         variables.extend(self.variables.iter().cloned());
@@ -195,6 +255,7 @@ pub struct Cluster {
     /// A client for the test itself.
     pub client: Client,
     partitions: u16,
+    replicas: usize,
     // Removed after the processes have ended.
     dir: TempDir,
 }
@@ -203,6 +264,11 @@ impl Cluster {
     /// How many partitions there are.
     pub fn partitions(&self) -> u16 {
         self.partitions
+    }
+
+    /// How many copies there are of each.
+    pub fn replicas(&self) -> usize {
+        self.replicas
     }
 
     /// A directory for what a test itself writes; it is removed with the cluster.

@@ -8,12 +8,22 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::client::Client;
+use crate::isolated::{Cable, in_namespace};
 use crate::process::{Log, Port, Process};
 use crate::programs::programs;
 use crate::wait::eventually;
 
 /// How long a node may take from its announcement until it is ready: a recovery of what a test has written.
 const READY_MAX: Duration = Duration::from_secs(20);
+
+/// Where a node listens.
+#[derive(Debug)]
+enum Place {
+    /// On this machine's loopback.
+    Here(Port),
+    /// In a network of its own.
+    There(Cable),
+}
 
 /// A storage node, running or not. It comes back at the same address, with the same data.
 #[derive(Debug)]
@@ -22,7 +32,7 @@ pub struct Node {
     partitions: Vec<u16>,
     data_dir: PathBuf,
     flags: Vec<String>,
-    port: Port,
+    place: Place,
     client: Client,
     // Ends before its log is shown.
     process: Option<Process>,
@@ -37,11 +47,25 @@ impl Node {
             partitions,
             data_dir: dir.join(name),
             flags: flags.to_vec(),
-            port: Port::free(),
+            place: Place::Here(Port::free()),
             client: Client::new(),
             process: None,
             log: Log::new(dir.join(name).with_extension("log")),
         }
+    }
+
+    /// The node has its data, and not its log, below this directory.
+    #[must_use]
+    pub fn with_data_in(mut self, dir: &Path) -> Self {
+        self.data_dir = dir.join(&self.name);
+        self
+    }
+
+    /// The node is started at the end of this cable.
+    #[must_use]
+    pub fn at(mut self, cable: Cable) -> Self {
+        self.place = Place::There(cable);
+        self
     }
 
     /// The partitions it holds, in order.
@@ -56,12 +80,15 @@ impl Node {
 
     /// A URL of this node: `path` begins with a slash.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.port.address())
+        format!("http://{}{path}", self.address())
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        match &self.place {
+            Place::Here(port) => port.address(),
+            Place::There(cable) => cable.address,
+        }
     }
 
     /// One more flag from the next start on.
@@ -80,6 +107,11 @@ impl Node {
     /// When it does not run.
     pub fn process(&self) -> &Process {
         self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
+    /// Whether it was started and not ended.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// What it printed so far, over all its lives.
@@ -105,15 +137,20 @@ impl Node {
         let partitions: Vec<String> = self.partitions.iter().map(u16::to_string).collect();
         let mut arguments = vec![
             "--listen".to_owned(),
-            self.port.address().to_string(),
+            self.address().to_string(),
             "--data".to_owned(),
             self.data_dir.display().to_string(),
             "--partitions".to_owned(),
             partitions.join(","),
         ];
         arguments.extend_from_slice(&self.flags);
-        let (process, address) = Process::start(&programs().storage, &arguments, &self.log).await;
-        assert_eq!(address, self.port.address(), "{} listens where it was told to", self.name);
+        let storage = &programs().storage;
+        let (program, arguments) = match &self.place {
+            Place::Here(_) => (storage.clone(), arguments),
+            Place::There(cable) => in_namespace(&cable.namespace, storage, arguments),
+        };
+        let (process, address) = Process::start(&program, &arguments, &self.log).await;
+        assert_eq!(address, self.address(), "{} listens where it was told to", self.name);
         self.process = Some(process);
     }
 

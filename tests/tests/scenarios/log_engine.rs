@@ -1,13 +1,14 @@
 //! The log of one storage node, as a process on a real disk: full, small, busy, and with more values than memory.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use model::wire::{self, AppendAnswer};
 use model::{BatchId, EnrichedRecord, Partition, Tenant};
 use tests::client::answer;
+use tests::isolated::on_small_disk;
 use tests::programs::programs;
 use tests::{Answer, Client, ClusterSpec, Node, eventually, files};
 
@@ -59,34 +60,9 @@ async fn stored_batches(client: &Client, node: &Node) -> Vec<usize> {
     numbers
 }
 
-/// Runs the test that calls this once more, in a process that alone sees a tmpfs of 64 MiB; returns its directory
-/// there, and `None` here, where that process has passed.
-fn in_small_tmpfs(test: &str) -> Option<PathBuf> {
-    const DIR: &str = "EDGELOG_TEST_TMPFS";
-    if let Some(dir) = std::env::var_os(DIR) {
-        return Some(dir.into());
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = Command::new("unshare");
-    command.arg("--mount");
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    let script = "mount -t tmpfs -o size=64m tmpfs \"$1\" || exit 77; shift; exec \"$@\"";
-    command.args(["sh", "-c", script, "sh"]).arg(dir.path()).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(DIR, dir.path());
-    let status = command.status().expect("`unshare` of util-linux is needed");
-    assert!(
-        !matches!(status.code(), Some(1 | 77)),
-        "no tmpfs can be mounted here ({status}): run this as root, or where user namespaces are allowed"
-    );
-    assert!(status.success(), "{status}");
-    None
-}
-
 #[tokio::test]
 async fn a_disk_of_64_mib_fills_up_and_is_freed() {
-    let Some(dir) = in_small_tmpfs("log_engine::a_disk_of_64_mib_fills_up_and_is_freed") else { return };
+    let Some(dir) = on_small_disk("log_engine::a_disk_of_64_mib_fills_up_and_is_freed", 64) else { return };
     let client = Client::new();
     // What an operator can remove later.
     fs::write(dir.join("ballast"), vec![1; 16 << 20]).unwrap();

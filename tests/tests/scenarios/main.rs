@@ -19,6 +19,7 @@ mod delivery_limits;
 mod delivery_wal;
 mod discovery;
 mod enrichment;
+mod failover;
 mod idempotency;
 mod loadgen;
 mod log_engine;

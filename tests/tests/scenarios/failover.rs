@@ -1,0 +1,142 @@
+//! Three nodes with three copies of each partition: whatever happens to one of them, or to all, what was acknowledged is
+//! on every copy, once, in order, byte for byte the same.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rand::RngExt;
+use tests::isolated::on_small_disk;
+use tests::load::{Load, LoadSpec};
+use tests::oracle::{Fate, Oracle};
+use tests::recorder::{RECORDER, Recorder};
+use tests::{Cluster, ClusterSpec, eventually, random};
+
+/// How long clients may be kept waiting by a leader that dies: an election, and that its clients find the new one. The
+/// promise at default times is 3 s; the rest is for two cores that all of the tests share.
+const FAILOVER_MAX: Duration = Duration::from_secs(10);
+
+/// How long the ingest may wait for an election before it lets records wait.
+const WAITS_MAX: Duration = Duration::from_secs(20);
+
+async fn three_nodes() -> Cluster {
+    let cluster = ClusterSpec::default().nodes(3).replicas(3).partitions(2).start().await;
+    cluster.leaders().await;
+    cluster
+}
+
+fn load(cluster: &Cluster, seed: u64) -> Load {
+    let urls = vec![cluster.url("/v1/logs")];
+    Load::start(&LoadSpec { urls, connections: 4, batch_records_max: 30, given_up: 0.2, seed })
+}
+
+/// Records what clients of the first partition see.
+fn recorder(cluster: &Cluster, seed: u64) -> Recorder {
+    Recorder::start(cluster.nodes.iter().map(|node| node.url("")).collect(), 0, 3, 2, seed)
+}
+
+/// Lets the load end, has the rest taken to storage, and compares all copies with it.
+async fn assert_holds(cluster: &Cluster, load: Load) {
+    let ledgers = load.finish().await;
+    cluster.drain_wals().await;
+    let oracle = Oracle::new(cluster.partitions(), ledgers);
+    let mut stored = cluster.same_everywhere().await;
+    // What a recorder sent is in its history.
+    stored.values_mut().for_each(|records| records.retain(|record| record.ingested_node_id != RECORDER));
+    oracle.assert_holds(&stored);
+    eprintln!("{} records acked, {} in doubt", oracle.count(Fate::Acked), oracle.count(Fate::InDoubt));
+}
+
+#[tokio::test]
+async fn three_copies_are_the_same_and_acknowledged_at_a_quorum() {
+    let cluster = three_nodes().await;
+    let load = load(&cluster, random::seeded().random());
+    load.progress(50).await;
+    assert_holds(&cluster, load).await;
+    let records = [tests::records::record("event_creator", "one more")];
+    assert_eq!(cluster.send(&records, "one-more").await.expect(200).header("durability"), "quorum");
+    cluster.same_everywhere().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_is_killed_is_followed_by_another_and_comes_back_as_a_follower() {
+    let mut random = random::seeded();
+    let mut cluster = three_nodes().await;
+    let load = load(&cluster, random.random());
+    let recorder = recorder(&cluster, random.random());
+    for _ in 0..3 {
+        load.progress(20).await;
+        let leader = cluster.leader_of(0).await;
+        cluster.nodes[leader].kill();
+        // As many as there are writers may have had their answer on the way.
+        let took = recorder.progress(4).await;
+        eprintln!("failover took {took:?}");
+        assert!(took < FAILOVER_MAX, "{took:?}");
+        load.progress(20).await;
+        cluster.nodes[leader].start().await;
+    }
+    recorder.finish().await.assert_holds();
+    assert_holds(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn a_rolling_restart_under_load_costs_nothing() {
+    let mut random = random::seeded();
+    let mut cluster = three_nodes().await;
+    let load = load(&cluster, random.random());
+    let recorder = recorder(&cluster, random.random());
+    for place in 0..3 {
+        load.progress(20).await;
+        assert!(cluster.nodes[place].stop().await.success());
+        load.progress(20).await;
+        recorder.progress(5).await;
+        cluster.nodes[place].start().await;
+        cluster.leaders().await;
+    }
+    recorder.finish().await.assert_holds();
+    assert_holds(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn all_nodes_killed_at_once_come_back_with_all_that_was_acknowledged() {
+    let mut random = random::seeded();
+    let mut cluster = three_nodes().await;
+    let load = load(&cluster, random.random());
+    for _ in 0..2 {
+        load.progress(30).await;
+        cluster.nodes.iter_mut().for_each(|node| node.kill());
+        let waits = async || (cluster.wal(0).await["entries"].as_u64() > Some(0)).then_some(());
+        eventually("records wait at the edge", WAITS_MAX, waits).await;
+        futures::future::join_all(cluster.nodes.iter_mut().map(|node| node.start_serving())).await;
+        cluster.leaders().await;
+        load.progress(10).await;
+    }
+    assert_holds(&cluster, load).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_is_full_is_done_without_and_catches_up() {
+    let name = "failover::a_node_whose_disk_is_full_is_done_without_and_catches_up";
+    let Some(dir) = on_small_disk(name, 48) else { return };
+    let mut random = random::seeded();
+    let mut cluster =
+        ClusterSpec::default().nodes(3).replicas(3).partitions(2).disk_of(1, &dir).start().await;
+    cluster.leaders().await;
+    let load = load(&cluster, random.random());
+    load.progress(20).await;
+    let ballast = dir.join("ballast");
+    fill(&ballast);
+    // Whoever leads: the other two are enough.
+    load.progress(60).await;
+    std::fs::remove_file(&ballast).unwrap();
+    load.progress(20).await;
+    assert_holds(&cluster, load).await;
+    assert!(cluster.nodes[1].stop().await.success());
+}
+
+/// Takes all the room of a disk.
+fn fill(path: &Path) {
+    let mut file = std::fs::File::create(path).unwrap();
+    let piece = vec![1; 64 << 10];
+    while file.write_all(&piece).is_ok() {}
+}
