@@ -76,6 +76,12 @@ pub const NODE_SEEN_MAX: Duration = Duration::from_secs(5);
 /// out again.
 pub const APPLIED_SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long one piece of a copy between replicas may take: 4 MiB over a slow line.
+pub const COPY_PIECE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a whole copy may take before the leader asks again; what was copied by then stays.
+pub const COPY_TIME_MAX: Duration = Duration::from_secs(3600);
+
 /// Batch ids of each partition that are kept in memory: at 1,000 batches a second what the last quarter of a minute
 /// wrote, where nearly all retries fall. Older ids are looked up in the log's id lists.
 pub const HOT_BATCH_IDS_MAX: usize = 16_384;

@@ -242,21 +242,23 @@ fn start_partitions(config: &Config, metrics: &Metrics, is_replicated: bool) -> 
     let wanted = config.partitions_sorted();
     warn_of_strangers(&config.data, &wanted);
     let options = config.log.log_options();
-    let mut logs: Vec<(Partition, PartitionLog)> = wanted
+    let mut logs: Vec<(Partition, PartitionLog, RecoveryReport)> = wanted
         .into_iter()
-        .map(|partition| open_log(config, partition, options.clone()).map(|log| (partition, log)))
+        .map(|partition| {
+            open_log(config, partition, options.clone()).map(|(log, report)| (partition, log, report))
+        })
         .collect::<Result<_, _>>()?;
     let mut found = Vec::new();
-    for (partition, log) in &mut logs {
+    for (partition, log, report) in &mut logs {
         if is_replicated {
-            found.push(replicated::prepare_log(*partition, log)?);
+            found.push(replicated::prepare_log(*partition, log, report)?);
         } else {
             publish_all(config, *partition, log)?;
         }
     }
     let shared = Indexes::new(config.query.index_cache);
     let mut started = Started { partitions: Vec::new(), threads: Vec::new(), indexes: Vec::new(), found };
-    for (partition, log) in logs {
+    for (partition, log, _) in logs {
         started.indexes.push(shared.partition(log.reader(), log.sidecars()));
         let counts = metrics.of_partition(partition);
         let (handle, thread) = partition::start(partition, log, config.load.queue_limits(), counts)
@@ -267,13 +269,17 @@ fn start_partitions(config: &Config, metrics: &Metrics, is_replicated: bool) -> 
     Ok(started)
 }
 
-fn open_log(config: &Config, partition: Partition, options: LogOptions) -> Result<PartitionLog, NodeError> {
+fn open_log(
+    config: &Config,
+    partition: Partition,
+    options: LogOptions,
+) -> Result<(PartitionLog, RecoveryReport), NodeError> {
     let dir = log::partition_dir(&config.data, partition);
     let started = Instant::now();
     let (log, report) = PartitionLog::open(Arc::new(RealDisk), &dir, partition, options, unix_now_ms())
         .map_err(|source| NodeError::Open { partition, dir: dir.clone(), source })?;
     say_what_was_found(partition, &report, started);
-    Ok(log)
+    Ok((log, report))
 }
 
 /// One copy: what was found, and synced, is committed.

@@ -7,16 +7,22 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures::future::join_all;
 use http::StatusCode;
 use model::Partition;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use serde::Deserialize;
 
 use crate::limits;
-use crate::raft::{Addressed, Answer, Cluster, Group, LightRequest, NodeCard, decode_append};
+use crate::log::{LogError, Manifest};
+use crate::raft::{
+    Addressed, Answer, Cluster, Group, LightRequest, NodeCard, Offer, PieceOf, TypeConfig, decode_append,
+};
+
+type AppendRequest = AppendEntriesRequest<TypeConfig>;
 
 /// The partition that a request is about.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -24,11 +30,21 @@ struct Of {
     partition: Partition,
 }
 
+/// An entry of a partition.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct UpTo {
+    partition: Partition,
+    index: u64,
+}
+
 /// The routes between nodes.
 pub fn internal_router(cluster: Arc<Cluster>) -> Router {
     Router::new()
         .route("/raft/light", post(light))
         .route("/raft/append", post(append))
+        .route("/raft/snapshot", post(snapshot))
+        .route("/raft/manifest", get(manifest))
+        .route("/raft/segment", get(segment))
         .layer(DefaultBodyLimit::max(limits::REPLICATE_BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&cluster), check_secret))
         .with_state(cluster)
@@ -71,14 +87,19 @@ async fn light(State(cluster): State<Arc<Cluster>>, body: Bytes) -> Result<Json<
 
 async fn answer_light(group: &Group, message: LightRequest) -> Answer {
     match message {
-        LightRequest::Append(head) => match group.raft().append_entries(head.into_heartbeat()).await {
-            Ok(response) => Answer::of_append(response),
-            Err(error) => Answer::Failed(error.to_string()),
-        },
+        LightRequest::Append(head) => answer_append(group, head.into_heartbeat()).await,
+        LightRequest::Vote { .. } if group.is_refilling() => {
+            Answer::Failed("the replica is being filled anew, and does not vote".to_owned())
+        }
         LightRequest::Vote { vote, last } => {
             let request = openraft::raft::VoteRequest::new(vote.into(), last.map(Into::into));
             match group.raft().vote(request).await {
-                Ok(response) => Answer::of_vote(response),
+                Ok(response) => {
+                    if response.vote_granted {
+                        group.note_heard();
+                    }
+                    Answer::of_vote(response)
+                }
                 Err(error) => Answer::Failed(error.to_string()),
             }
         }
@@ -99,10 +120,63 @@ async fn append(
         Ok(request) => request,
         Err(error) => return Json(Answer::Failed(error.to_string())),
     };
-    Json(match group.raft().append_entries(request).await {
-        Ok(response) => Answer::of_append(response),
+    Json(answer_append(group, request).await)
+}
+
+async fn answer_append(group: &Group, request: AppendRequest) -> Answer {
+    group.note_agreed(&request.vote, request.leader_commit);
+    match group.raft().append_entries(request).await {
+        Ok(response) => {
+            // An earlier leader's is no sign of a leader.
+            if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                group.note_heard();
+            }
+            Answer::of_append(response)
+        }
         Err(error) => Answer::Failed(error.to_string()),
-    })
+    }
+}
+
+/// A leader has a snapshot: it is copied, which takes as long as it takes.
+async fn snapshot(
+    State(cluster): State<Arc<Cluster>>,
+    Query(Of { partition }): Query<Of>,
+    body: Bytes,
+) -> Result<Json<Answer>, StatusCode> {
+    let Some(group) = cluster.group(partition) else { return Ok(Json(not_here(partition))) };
+    let offer: Offer = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    Ok(Json(match group.receive(cluster.client(), offer).await {
+        Ok(vote) => Answer::HigherVote(vote.into()),
+        Err(why) => {
+            tracing::warn!(%partition, %why, "the leader's segments were not copied; it is tried again");
+            Answer::Failed(why)
+        }
+    }))
+}
+
+/// The segments of this node's log up to an entry.
+async fn manifest(
+    State(cluster): State<Arc<Cluster>>,
+    Query(UpTo { partition, index }): Query<UpTo>,
+) -> Result<Json<Manifest>, StatusCode> {
+    let group = cluster.group(partition).ok_or(StatusCode::NOT_FOUND)?;
+    let manifest = group.store().shared().manifest(index).await;
+    manifest.map(Json).map_err(|error| failed(partition, &error))
+}
+
+/// A piece of a segment.
+async fn segment(
+    State(cluster): State<Arc<Cluster>>,
+    Query(of): Query<PieceOf>,
+) -> Result<Bytes, StatusCode> {
+    let group = cluster.group(of.partition).ok_or(StatusCode::NOT_FOUND)?;
+    let piece = group.store().shared().piece(of).await;
+    piece.map_err(|error| failed(of.partition, &error))?.ok_or(StatusCode::NOT_FOUND)
+}
+
+fn failed(partition: Partition, error: &LogError) -> StatusCode {
+    tracing::warn!(%partition, %error, "another replica's copy cannot go on");
+    StatusCode::INTERNAL_SERVER_ERROR
 }
 
 fn not_here(partition: Partition) -> Answer {

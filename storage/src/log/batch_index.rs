@@ -96,6 +96,10 @@ impl BatchIndex {
                 _ => high = middle,
             }
         }
+        // What cannot be read in front of it is not known to belong to an earlier one.
+        while low > 0 && self.header(low - 1)?.is_err() {
+            low -= 1;
+        }
         Ok(low)
     }
 
@@ -110,6 +114,11 @@ impl BatchIndex {
             first += count;
         }
         Ok(())
+    }
+
+    /// The file's bytes from `position` on, at most `length`.
+    pub(super) fn read_raw(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        self.read(position, length)
     }
 
     fn first_readable(&self, from: u32, to: u32) -> io::Result<Option<(u32, BatchHeader)>> {

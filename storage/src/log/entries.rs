@@ -19,7 +19,7 @@ use super::partition_log::PartitionLog;
 use super::segment::Segment;
 use super::segment_data::FrameCache;
 use super::segment_writer::NewBatch;
-use super::shared::{Publisher, Shared};
+use super::shared::{Publisher, SegmentList, Shared};
 
 /// An entry to append.
 #[derive(Clone, Debug)]
@@ -189,6 +189,18 @@ impl PartitionLog {
         self.purged_upto = Some(self.purged_upto.unwrap_or_default().max(log_index));
     }
 
+    /// The index of the last entry; `None` in a log without any.
+    pub fn last_index(&self) -> Option<u64> {
+        let segments = self.shared.segments();
+        let last = segments.iter().rev().map(|segment| segment.summary()).find(|s| s.batch_count > 0)?;
+        (last.last_log_index > 0).then_some(last.last_log_index)
+    }
+
+    /// The last entry that retention may delete, with those before it; 0 when none may be.
+    pub fn purged(&self) -> u64 {
+        self.purged_upto.unwrap_or_default()
+    }
+
     fn last_header(&self) -> Result<Option<BatchHeader>, LogError> {
         self.entry_reader().last_header()
     }
@@ -267,6 +279,10 @@ impl EntryReader {
             }
         }
         Ok(entries)
+    }
+
+    pub(super) fn segments(&self) -> SegmentList {
+        self.shared.segments()
     }
 
     /// Hands the headers from entry `from` on to `visit`, until it has enough.

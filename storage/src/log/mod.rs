@@ -44,6 +44,7 @@ mod reserve;
 mod restart;
 mod sidecars;
 mod snapshot;
+mod transfer;
 mod truncation;
 
 #[cfg(test)]
@@ -65,3 +66,4 @@ pub use shared::Publisher;
 pub use sidecars::{Sidecar, Sidecars};
 pub use snapshot::{LogSnapshot, Verification};
 pub use stored_batch::{Lines, StoredBatch};
+pub use transfer::{Manifest, PIECE_BYTES_MAX, Piece, SegmentManifest, Staging};

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::BatchId;
+use model::{BatchId, Offset};
 
 use super::batch_index::BatchIndex;
 use super::disk::OpenMode;
-use super::error::LogError;
+use super::error::{DamageKind, LogError};
+use super::format::BatchHeader;
 use super::layout::{self, Part};
 use super::partition_log::{PartitionLog, Tail};
 use super::segment::{Segment, Summary};
@@ -33,6 +34,62 @@ impl PartitionLog {
         self.or_stopped(cut)
     }
 
+    /// Cuts off the log from the first place on that is damaged, or where an entry is missing; whether there was one.
+    /// For a replica that gets again from others what it loses: nothing is published yet.
+    ///
+    /// # Errors
+    /// When an index cannot be read; any other stops the log.
+    pub fn cut_damage(&mut self) -> Result<bool, LogError> {
+        self.check_running()?;
+        let Some(first_bad) = self.first_bad_entry()? else { return Ok(false) };
+        self.prepare()?;
+        let cut = self.cut_from(first_bad);
+        if let Err(error) = &cut {
+            self.shared.stop(format!("could not cut off what is damaged: {error}").into());
+        }
+        self.or_stopped(cut)?;
+        Ok(true)
+    }
+
+    /// The index of the first entry that is damaged, missing, or behind one that is.
+    fn first_bad_entry(&self) -> Result<Option<u64>, LogError> {
+        let mut next: Option<(u64, Offset)> = None;
+        for segment in self.shared.segments().iter() {
+            let damage = segment.damage().listed;
+            let is_damaged = |header: &BatchHeader| {
+                damage.iter().any(|damage| {
+                    damage.kind != DamageKind::IdList
+                        && damage.first_offset < header.end_offset()
+                        && header.base_offset < damage.end_offset
+                })
+            };
+            let mut bad = None;
+            segment.scan_headers(|_, header| {
+                if bad.is_some() {
+                    return;
+                }
+                match header {
+                    Ok(header) => {
+                        let follows = next.is_none_or(|(index, offset)| {
+                            (header.log_index == index || header.log_index + 1 == index)
+                                && header.base_offset == offset
+                        });
+                        if !follows || header.log_index == 0 || is_damaged(&header) {
+                            bad = Some(next.map_or(1, |(index, _)| index.min(header.log_index.max(1))));
+                        } else {
+                            next = Some((header.log_index + 1, header.end_offset()));
+                        }
+                    }
+                    Err(_) => bad = Some(next.map_or(1, |(index, _)| index)),
+                }
+            })?;
+            if bad.is_some() {
+                return Ok(bad);
+            }
+        }
+        Ok(None)
+    }
+
     fn check_not_committed(&self, log_index: u64) -> Result<(), LogError> {
         let first = self.entry_reader().extents(log_index, 1)?;
         match first.first() {
@@ -49,15 +106,23 @@ impl PartitionLog {
         loop {
             let segments = self.shared.segments();
             let Some(last) = segments.last() else { return Ok(()) };
-            let kept = last.first_batch_of_entry(log_index)?;
+            let kept = match last.first_batch_of_entry(log_index)? {
+                // Compressed bytes are not cut: the whole segment goes. What is too much is had again from others.
+                kept if kept < last.summary().batch_count && last.data.is_compressed() => 0,
+                kept => kept,
+            };
             let is_empty = last.summary().batch_count == 0;
             if kept == last.summary().batch_count && !(is_empty && segments.len() > 1) {
                 return Ok(());
             }
-            if kept > 0 || segments.len() == 1 {
+            let is_last = segments.len() == 1;
+            if kept > 0 || (is_last && !last.data.is_compressed()) {
                 return self.cut_segment(last, kept);
             }
             self.remove_last_segment(last)?;
+            if is_last {
+                return self.writer().map(|_| ());
+            }
         }
     }
 
@@ -82,8 +147,12 @@ impl PartitionLog {
     fn remove_last_segment(&mut self, segment: &Arc<Segment>) -> Result<(), LogError> {
         self.tail = Tail::Sealed;
         self.remove_derived(segment)?;
-        self.shorten(segment, BatchIndex::bytes_of(0), 0)?;
-        self.remove(&layout::file_name(segment.base_offset, Part::Data))?;
+        if segment.data.is_compressed() {
+            self.remove(&layout::file_name(segment.base_offset, Part::CompressedData))?;
+        } else {
+            self.shorten(segment, BatchIndex::bytes_of(0), 0)?;
+            self.remove(&layout::file_name(segment.base_offset, Part::Data))?;
+        }
         self.sync_dir()?;
         self.shared.change_segments(|list| list.retain(|other| other.base_offset != segment.base_offset));
         self.note_end(Summary::empty(segment.base_offset));

@@ -14,7 +14,7 @@ use super::{NodeError, server_options};
 use crate::cluster::ClusterView;
 use crate::config::{Config, Fsync};
 use crate::http::{self as api, Server};
-use crate::log::{self, Disk, PartitionLog, RealDisk};
+use crate::log::{self, Disk, PartitionLog, RealDisk, RecoveryReport};
 use crate::partition::PartitionHandle;
 use crate::raft::{
     Cluster, ClusterParts, Directory, FoundLog, Group, GroupParts, Identity, LogStore, Member, Network,
@@ -129,8 +129,13 @@ impl Running {
 }
 
 /// Prepares a log for its replica.
-pub(super) fn prepare_log(partition: Partition, log: &mut PartitionLog) -> Result<FoundLog, NodeError> {
-    FoundLog::prepare(log).map_err(|error| NodeError::Replica { partition, reason: error.to_string() })
+pub(super) fn prepare_log(
+    partition: Partition,
+    log: &mut PartitionLog,
+    report: &RecoveryReport,
+) -> Result<FoundLog, NodeError> {
+    FoundLog::prepare(log, report)
+        .map_err(|error| NodeError::Replica { partition, reason: error.to_string() })
 }
 
 fn own(config: &Config, view: &ClusterView, internal: &Server) -> Result<Own, NodeError> {

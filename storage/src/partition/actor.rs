@@ -13,6 +13,7 @@ use model::Offset;
 use super::dedup::HotBatches;
 use super::message::{AppendError, Message, Pending};
 use super::queue::Queue;
+use super::replicated::EarlyEntries;
 use super::round::Round;
 use crate::clock::unix_now_ms;
 use crate::limits;
@@ -30,6 +31,8 @@ pub(super) struct Actor {
     maintain_at: Instant,
     /// With replication: up to which entry retention wants to delete.
     pub(super) purge_wanted: Option<u64>,
+    /// With replication: entries that come after a log that is about to be put in the place of this one.
+    pub(super) early: Option<EarlyEntries>,
 }
 
 impl Actor {
@@ -42,7 +45,7 @@ impl Actor {
     ) -> Self {
         let hot = HotBatches::new(limits::HOT_BATCH_IDS_MAX, log.recent_batches(limits::HOT_BATCH_IDS_MAX));
         let maintain_at = Instant::now() + limits::MAINTENANCE_INTERVAL;
-        Self { log, inbox, queue, hot, stopped, metrics, maintain_at, purge_wanted: None }
+        Self { log, inbox, queue, hot, stopped, metrics, maintain_at, purge_wanted: None, early: None }
     }
 
     /// Works until it is told to close, then closes the log.

@@ -19,7 +19,7 @@ use super::message::{AppendError, Appended, Message, Pending};
 use super::round::Round;
 use crate::clock::unix_now_ms;
 use crate::limits;
-use crate::log::{EntryContent, EntryExtent, KnownBatch, LogError, NewBatch, NewEntry};
+use crate::log::{EntryContent, EntryExtent, KnownBatch, LogError, Manifest, NewBatch, NewEntry};
 
 /// An entry of the replicated log.
 #[derive(Debug)]
@@ -67,11 +67,32 @@ pub struct Settled {
 /// What the actor is asked for.
 #[derive(Debug)]
 pub(super) enum Replicated {
-    Append { entries: Vec<LogEntry>, done: oneshot::Sender<Result<Vec<EntryExtent>, LogError>> },
-    Truncate { from: u64, done: oneshot::Sender<Result<(), LogError>> },
-    Purge { upto: u64, state: Vec<u8>, done: oneshot::Sender<Result<(), LogError>> },
-    SaveState { state: Vec<u8>, done: oneshot::Sender<Result<(), LogError>> },
-    PurgeWanted { done: oneshot::Sender<Option<u64>> },
+    Append {
+        entries: Vec<LogEntry>,
+        done: oneshot::Sender<Result<Vec<EntryExtent>, LogError>>,
+    },
+    Truncate {
+        from: u64,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
+    Purge {
+        upto: u64,
+        state: Vec<u8>,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
+    SaveState {
+        state: Vec<u8>,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
+    Install {
+        manifest: Manifest,
+        before: Vec<u8>,
+        after: Vec<u8>,
+        done: oneshot::Sender<Result<(), LogError>>,
+    },
+    PurgeWanted {
+        done: oneshot::Sender<Option<u64>>,
+    },
 }
 
 /// The way to a replicated log's actor.
@@ -134,6 +155,14 @@ impl LogAccess {
         self.ask(|done| Replicated::SaveState { state, done })
     }
 
+    /// Puts staged segments in the place of the log: `before` is remembered before, `after` after it.
+    ///
+    /// # Errors
+    /// The log's; it takes nothing more then.
+    pub async fn install(&self, manifest: Manifest, before: Vec<u8>, after: Vec<u8>) -> Result<(), LogError> {
+        self.ask(|done| Replicated::Install { manifest, before, after, done }).await
+    }
+
     /// Up to which entry retention wants to delete, if it does.
     pub async fn purge_wanted(&self) -> Option<u64> {
         let (done, answer) = oneshot::channel();
@@ -159,9 +188,13 @@ impl Actor {
     /// Does one thing that replication asks for. Who asked may have gone; then nobody hears of it.
     pub(super) fn replicate(&mut self, work: Replicated) {
         match work {
-            Replicated::Append { entries, done } => {
-                done.send(self.append_entries(entries)).ok();
-            }
+            Replicated::Append { entries, done } => match self.comes_next(&entries) {
+                true => {
+                    done.send(self.append_entries(entries)).ok();
+                }
+                // The library sends what follows a snapshot without waiting for it to be put in place.
+                false => self.early = Some(EarlyEntries { entries, done }),
+            },
             Replicated::Truncate { from, done } => {
                 let outcome = self.log.truncate_from(from);
                 self.hot = HotBatches::new(
@@ -181,10 +214,31 @@ impl Actor {
                 let saved = self.log.write_group_state(&state);
                 done.send(self.noting(saved)).ok();
             }
+            Replicated::Install { manifest, before, after, done } => {
+                let installed = self.log.write_group_state(&before);
+                let installed = installed.and_then(|()| self.log.replace_by_staged(&manifest));
+                let installed = installed.and_then(|()| self.log.write_group_state(&after));
+                self.hot = HotBatches::new(
+                    limits::HOT_BATCH_IDS_MAX,
+                    self.log.recent_batches(limits::HOT_BATCH_IDS_MAX),
+                );
+                let installed = self.noting(installed);
+                done.send(installed.clone()).ok();
+                if let Some(EarlyEntries { entries, done }) = self.early.take() {
+                    done.send(installed.and_then(|()| self.append_entries(entries))).ok();
+                }
+            }
             Replicated::PurgeWanted { done } => {
                 done.send(self.purge_wanted).ok();
             }
         }
+    }
+
+    /// Whether the first of the entries follows the last that is there, or what was purged.
+    fn comes_next(&self, entries: &[LogEntry]) -> bool {
+        let (Some(first), Some(last)) = (entries.first(), self.log.last_index()) else { return true };
+        let purged = self.log.purged();
+        first.log_index == last + 1 || (purged >= last && first.log_index == purged + 1)
     }
 
     fn append_entries(&mut self, entries: Vec<LogEntry>) -> Result<Vec<EntryExtent>, LogError> {
@@ -277,6 +331,13 @@ impl Actor {
         }
         outcome
     }
+}
+
+/// Entries that wait until the log that they follow is in place.
+#[derive(Debug)]
+pub(super) struct EarlyEntries {
+    entries: Vec<LogEntry>,
+    done: oneshot::Sender<Result<Vec<EntryExtent>, LogError>>,
 }
 
 /// A proposal whose new batches are being written.

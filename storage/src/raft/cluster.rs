@@ -96,6 +96,11 @@ impl Cluster {
         &self.secret
     }
 
+    /// Asks other nodes.
+    pub fn client(&self) -> &NodeClient {
+        &self.client
+    }
+
     /// The replica of a partition.
     pub fn group(&self, partition: Partition) -> Option<&Group> {
         let place = self.groups.binary_search_by_key(&partition, Group::partition).ok()?;
@@ -162,7 +167,7 @@ impl Cluster {
         let mut stopped = self.stop.subscribe();
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => {}
-            ((), (), ()) = async { tokio::join!(self.send_heartbeats(), self.know_others(), self.care()) } => {}
+            ((), (), ()) = async { tokio::join!(self.keep_time(), self.know_others(), self.care()) } => {}
         }
     }
 
@@ -180,15 +185,24 @@ impl Cluster {
         join_all(ended).await;
     }
 
-    /// All at the same moment, so that those to the same node travel together.
-    async fn send_heartbeats(&self) {
-        let mut ticks = tokio::time::interval(self.timing.heartbeat());
+    /// Heartbeats are sent all at the same moment, so that those to the same node travel together.
+    async fn keep_time(&self) {
+        let mut ticks = tokio::time::interval(self.timing.tick());
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heartbeat_at = tokio::time::Instant::now();
         loop {
-            ticks.tick().await;
-            for group in self.groups.iter().filter(|group| group.leads()) {
-                // One that has ended is told of elsewhere.
-                group.raft().trigger().heartbeat().await.ok();
+            let now = ticks.tick().await;
+            let is_heartbeat_due = now >= heartbeat_at;
+            if is_heartbeat_due {
+                heartbeat_at = now + self.timing.heartbeat();
+            }
+            for group in &self.groups {
+                if !group.leads() {
+                    group.elect_if_due().await;
+                } else if is_heartbeat_due {
+                    // One that has ended is told of elsewhere.
+                    group.raft().trigger().heartbeat().await.ok();
+                }
             }
         }
     }
@@ -299,6 +313,8 @@ impl Cluster {
             }
             for group in &self.groups {
                 purge_if_wanted(group).await;
+                // A disk that refuses is told of where records are written.
+                group.end_refill_if_done().await.ok();
                 if is_time_to_save && group.failure().is_none() {
                     // A disk that refuses says so to whoever writes records.
                     group.store().shared().save_applied_if_changed().await.ok();

@@ -4,26 +4,31 @@
 //! arrive while an entry is being written become the next one (group commit).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::wire::Durability;
 use model::{Offset, Partition};
-use openraft::ServerState;
 use openraft::error::{ClientWriteError, Fatal};
 use openraft::raft::ClientWriteResponse;
+use openraft::{ServerState, Snapshot};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::client::NodeClient;
 use super::directory::Directory;
 use super::identity::HexId;
 use super::machine::StateMachine;
 use super::network::GroupNetwork;
 use super::room::Room;
+use super::snapshot::{Offer, SnapshotData};
 use super::store::LogStore;
 use super::timing::Timing;
-use super::types::{EntryData, Member, NodeId, Raft, TypeConfig};
+use super::types::{EntryData, LogId, Member, NodeId, Raft, TypeConfig, Vote};
 use crate::limits;
+use crate::log::LogError;
 use crate::partition::{AppendError, Appended, Pending, Proposal, Settled};
 
 /// A replica. Cheap to clone.
@@ -40,6 +45,11 @@ struct Shared {
     timing: Timing,
     acks: Durability,
     room: Room,
+    patience: Mutex<Patience>,
+    /// Up to where a replica that lost entries has to have the log before it votes.
+    refill_to: Mutex<Option<LogId>>,
+    /// Held while a snapshot is copied.
+    copying: tokio::sync::Mutex<()>,
 }
 
 /// What a group is made of.
@@ -60,6 +70,27 @@ pub struct GroupParts {
     pub acks: Durability,
     /// The room on the disk.
     pub room: Room,
+}
+
+/// How long a replica still waits for a leader.
+#[derive(Debug)]
+struct Patience {
+    since: Instant,
+    wait: Duration,
+}
+
+impl Patience {
+    fn new(timing: Timing) -> Self {
+        Self { since: Instant::now(), wait: timing.election_wait(HexId::random().0) }
+    }
+
+    fn renew(&mut self, timing: Timing) {
+        *self = Self::new(timing);
+    }
+
+    fn is_over(&self) -> bool {
+        self.since.elapsed() >= self.wait
+    }
 }
 
 /// What a node says of its replica.
@@ -109,7 +140,11 @@ impl Group {
         let config = Arc::new(timing.config(partition));
         let machine = StateMachine::new(&store);
         let raft = Raft::new(node, config, network, store.clone(), machine).await?;
-        Ok(Self { shared: Arc::new(Shared { partition, raft, store, directory, timing, acks, room }) })
+        let patience = Mutex::new(Patience::new(timing));
+        let (refill_to, copying) = (Mutex::default(), tokio::sync::Mutex::default());
+        let shared =
+            Shared { partition, raft, store, directory, timing, acks, room, patience, refill_to, copying };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The partition.
@@ -130,6 +165,79 @@ impl Group {
     /// The room on the disk.
     pub fn room(&self) -> &Room {
         &self.shared.room
+    }
+
+    /// Copies a leader's snapshot and puts it in the place of this replica's log; the vote that the replica holds then.
+    /// One copy at a time.
+    ///
+    /// # Errors
+    /// In words: the leader tries again whatever it is.
+    pub async fn receive(&self, client: &NodeClient, offer: Offer) -> Result<Vote, String> {
+        let Ok(_one) = self.shared.copying.try_lock() else {
+            return Err("a copy is under way already".to_owned());
+        };
+        let vote = offer.vote();
+        let leader = vote.leader_id.voted_for.and_then(|leader| self.shared.directory.internal_url(leader));
+        let leader = leader.ok_or_else(|| "the leader is nowhere to be found".to_owned())?;
+        let partition = self.shared.partition;
+        tracing::info!(%partition, %leader, upto = offer.last().index, "copying the leader's segments");
+        let copied = self.shared.store.shared().copy(client, &leader, &offer).await;
+        let manifest = copied.map_err(|error| error.to_string())?;
+        let snapshot = Snapshot { meta: offer.meta(), snapshot: Box::new(SnapshotData::Staged(manifest)) };
+        let installed = self.shared.raft.install_full_snapshot(vote, snapshot).await;
+        installed.map(|response| response.vote).map_err(|error| error.to_string())
+    }
+
+    /// A leader was heard, or a candidate was given the vote: there is no need for another election.
+    pub fn note_heard(&self) {
+        self.shared.patience.lock().renew(self.shared.timing);
+    }
+
+    /// Stands for election if no leader was heard for long enough.
+    pub async fn elect_if_due(&self) {
+        let may_stand = {
+            let metrics = self.shared.raft.metrics();
+            let metrics = metrics.borrow();
+            matches!(metrics.state, ServerState::Follower | ServerState::Candidate)
+        };
+        if !may_stand || self.is_refilling() || !self.shared.patience.lock().is_over() {
+            return;
+        }
+        self.note_heard();
+        // One that has ended is told of elsewhere.
+        self.shared.raft.trigger().elect().await.ok();
+    }
+
+    /// Whether the replica lost entries and has not had them again: it neither votes nor leads.
+    pub fn is_refilling(&self) -> bool {
+        self.shared.store.shared().is_refilling()
+    }
+
+    /// A leader told up to where the log is agreed on. A replica that is being filled anew has again what it had once
+    /// it has all that its leader knew, in its own term, to be agreed on: whatever the replica had acknowledged before
+    /// and the others counted on is in there.
+    pub fn note_agreed(&self, vote: &Vote, agreed: Option<LogId>) {
+        if let Some(agreed) = agreed
+            && self.is_refilling()
+            && agreed.leader_id.term == vote.leader_id.term
+        {
+            self.shared.refill_to.lock().get_or_insert(agreed);
+        }
+    }
+
+    /// Lets the replica vote again once it has what it had.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn end_refill_if_done(&self) -> Result<(), LogError> {
+        let target = *self.shared.refill_to.lock();
+        let shared = self.shared.store.shared();
+        let is_done = target.is_some_and(|target| shared.state.lock().applied() >= Some(target));
+        if is_done && self.is_refilling() {
+            shared.save(|state| state.set_refilled()).await?;
+            tracing::info!(partition = %self.shared.partition, "the replica has again what it had, and votes");
+        }
+        Ok(())
     }
 
     /// Whether this node leads, as far as it knows.

@@ -44,6 +44,7 @@ pub use network::Network;
 pub use overview::Heard;
 pub use room::Room;
 pub use secret::{Secret, SecretError};
+pub use snapshot::{Offer, PieceOf};
 pub use store::{FoundLog, FoundLogError, LogStore};
 pub use timing::Timing;
 pub use types::{Member, NodeId, TypeConfig};

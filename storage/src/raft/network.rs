@@ -12,7 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use model::Partition;
-use openraft::error::{NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::client::{CallError, NodeClient};
 use super::codec::{Addressed, Answer, AppendHead, CodecError, LightRequest, encode_append};
 use super::directory::Directory;
+use super::snapshot::Offer;
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use crate::limits;
 
@@ -242,10 +245,25 @@ impl RaftNetwork<TypeConfig> for Line {
         snapshot: Snapshot<TypeConfig>,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
-    ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, openraft::error::Fatal<NodeId>>> {
-        let _ = (vote, snapshot, cancel);
-        let missing = NetError::Replica("snapshots are not there yet".to_owned());
-        Err(StreamingError::Network(NetworkError::new(&missing)))
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
+        let not_sent = |error: NetError| StreamingError::Network(NetworkError::new(&error));
+        let Some(offer) = Offer::new(vote, &snapshot.meta) else {
+            return Err(not_sent(NetError::Replica("there is nothing in the snapshot".to_owned())));
+        };
+        let body = serde_json::to_vec(&offer).map_err(|error| not_sent(CallError::from(error).into()))?;
+        let path = format!("/raft/snapshot?partition={}", self.partition);
+        // The other side copies as long as this request is there.
+        let copied = self.network.post(self.target, &path, vec![body.into()], limits::COPY_TIME_MAX);
+        let answer = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            copied = copied => copied.map_err(not_sent)?,
+        };
+        match serde_json::from_slice(&answer) {
+            Ok(Answer::HigherVote(vote)) => Ok(SnapshotResponse::new(vote.into())),
+            Ok(Answer::Failed(why)) => Err(not_sent(NetError::Replica(why))),
+            Ok(_) => Err(not_sent(NetError::Replica("it answered another question".to_owned()))),
+            Err(error) => Err(not_sent(CallError::from(error).into())),
+        }
     }
 
     fn backoff(&self) -> Backoff {

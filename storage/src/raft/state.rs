@@ -16,6 +16,12 @@ pub(super) struct GroupState {
     applied: Option<SavedLogId>,
     /// The members at that place.
     members: SavedMembership,
+    /// Whether the replica lost some of what it had acknowledged: until it has it again it neither votes nor leads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    refilling: bool,
+    /// Whether another log is being put in the place of this one: after a crash in the midst of it there is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    installing: bool,
     /// The members that entries of the log have set, committed or not, since what was purged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     changes: Vec<SavedMembership>,
@@ -46,6 +52,45 @@ impl GroupState {
     /// Votes.
     pub(super) fn set_vote(&mut self, vote: Vote) {
         self.vote = Some(vote.into());
+    }
+
+    /// Whether the replica neither votes nor leads.
+    pub(super) fn is_refilling(&self) -> bool {
+        self.refilling
+    }
+
+    /// The replica has again what it had.
+    pub(super) fn set_refilled(&mut self) {
+        self.refilling = false;
+    }
+
+    /// The replica has lost what comes after `kept`; what it has promised stays.
+    pub(super) fn set_refilling(&mut self, kept: Option<LogId>) {
+        self.refilling = true;
+        // It must not take up the lead that it had.
+        if let Some(vote) = &mut self.vote {
+            vote.committed = false;
+        }
+        self.cut_changes(kept.map_or(0, |kept| kept.index + 1));
+        if self.applied() > kept {
+            self.applied = kept.map(SavedLogId::from);
+        }
+        if self.purged() > kept {
+            self.purged = kept.map(SavedLogId::from);
+        }
+        if self.members.log_id() > self.applied() {
+            self.members = SavedMembership::default();
+        }
+    }
+
+    /// Whether a crash left neither the old log nor the new one.
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing
+    }
+
+    /// Another log is about to be put in the place of this one, or there.
+    pub(super) fn set_installing(&mut self, installing: bool) {
+        self.installing = installing;
     }
 
     /// Up to where the log is purged.

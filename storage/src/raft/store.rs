@@ -22,6 +22,7 @@ use super::types::{Entry, EntryData, LogId, SavedMembership, StorageError, TypeC
 use crate::limits;
 use crate::log::{
     EntryBatch, EntryExtent, EntryKind, EntryReader, LogError, LogReader, NewBatch, PartitionLog, Publisher,
+    RecoveryReport, Staging,
 };
 use crate::partition::{LogAccess, LogContent, LogEntry};
 
@@ -45,6 +46,7 @@ pub struct StoreShared {
     pub(super) entries: EntryReader,
     pub(super) reader: LogReader,
     pub(super) publisher: Publisher,
+    pub(super) staging: Staging,
     pub(super) state: Mutex<GroupState>,
     /// What of it is on the disk, or about to be.
     saved_applied: Mutex<Option<LogId>>,
@@ -61,6 +63,7 @@ pub struct FoundLog {
     entries: EntryReader,
     reader: LogReader,
     publisher: Publisher,
+    staging: Staging,
     state: GroupState,
 }
 
@@ -73,9 +76,9 @@ pub enum FoundLogError {
     /// The state is of another version.
     #[error("the replica's state cannot be read: {0}")]
     State(serde_json::Error),
-    /// There are records that no group has agreed on.
+    /// There are records that no group has agreed on, or the replica's state is gone.
     #[error(
-        "it holds records that were stored without replication; copy them into the cluster with a load through the ingest, or start with --replicas 1"
+        "it holds records that no group has agreed on: they were stored without replication (then start with --replicas 1), or the file `raft` beside them is gone (then move the data directory away: the node is filled anew)"
     )]
     NotReplicated,
 }
@@ -84,17 +87,39 @@ impl FoundLog {
     /// Looks at a log that was just opened: cuts off what a crash left of an entry, and publishes what is known to be
     /// committed.
     ///
+    /// What is damaged is cut off, with all that follows: it is had again from the others, and until then the replica
+    /// neither votes nor leads.
+    ///
     /// # Errors
     /// When the log cannot be that of a replica, or not be read.
-    pub fn prepare(log: &mut PartitionLog) -> Result<Self, FoundLogError> {
-        let state = match log.read_group_state()? {
+    pub fn prepare(log: &mut PartitionLog, report: &RecoveryReport) -> Result<Self, FoundLogError> {
+        let found = log.read_group_state()?;
+        let is_new = found.is_none();
+        let mut state = match found {
             Some(bytes) => GroupState::decode(&bytes).map_err(FoundLogError::State)?,
             None => GroupState::default(),
         };
-        log.cut_partial_entry()?;
         let entries = log.entry_reader();
-        if log.written_end() > Offset::ZERO && entries.first_index()?.is_none() && state.purged().is_none() {
+        if is_new && log.written_end() > Offset::ZERO {
             return Err(FoundLogError::NotReplicated);
+        }
+        let mut has_lost = report.lost_records > 0 || report.rebuilt_indexes > 0;
+        if state.is_installing() {
+            log.wipe()?;
+            state.set_installing(false);
+            has_lost = true;
+        } else {
+            has_lost |= log.cut_damage()?;
+            log.cut_partial_entry()?;
+        }
+        if has_lost {
+            let kept = entries.last()?.map(|extent| raft_id(&extent));
+            tracing::error!(kept = ?kept.map(|kept| kept.index), "the replica has lost entries; it is filled anew by the others, and does not vote until then");
+            state.set_refilling(kept);
+        }
+        if has_lost || is_new {
+            // From now on the directory is a replica's, which must not come back without what it has promised.
+            log.write_group_state(&state.encode())?;
         }
         log.purge_upto(state.purged().map_or(0, |purged| purged.index + 1));
         if let Some(applied) = state.applied() {
@@ -106,14 +131,14 @@ impl FoundLog {
             };
             log.publish(end.unwrap_or_else(|| log.flushed_end()));
         }
-        Ok(Self { entries, reader: log.reader(), publisher: log.publisher(), state })
+        Ok(Self { entries, reader: log.reader(), publisher: log.publisher(), staging: log.staging(), state })
     }
 }
 
 impl LogStore {
     /// The store of a log that its actor has by now.
     pub fn new(partition: Partition, found: FoundLog, access: LogAccess) -> Self {
-        let FoundLog { entries, reader, publisher, state } = found;
+        let FoundLog { entries, reader, publisher, staging, state } = found;
         Self {
             shared: Arc::new(StoreShared {
                 partition,
@@ -121,6 +146,7 @@ impl LogStore {
                 entries,
                 reader,
                 publisher,
+                staging,
                 saved_applied: Mutex::new(state.applied()),
                 state: Mutex::new(state),
                 recent: Mutex::default(),
@@ -155,6 +181,11 @@ impl StoreShared {
         let mut found = blocking(move || entries.extents(from, count)).await?;
         found.retain(|extent| (from..to).contains(&extent.log_index));
         Ok(found)
+    }
+
+    /// Whether the replica lost entries and has not had them again.
+    pub(super) fn is_refilling(&self) -> bool {
+        self.state.lock().is_refilling()
     }
 
     /// Whether the log's end was cut off since `before`, or is being cut off.

@@ -22,6 +22,18 @@ impl Timing {
         self.election_max / 5
     }
 
+    /// How often it is looked whether a heartbeat or an election is due.
+    pub fn tick(&self) -> Duration {
+        self.election_max / 10
+    }
+
+    /// How long a replica that hears no leader waits before it stands for election. `chance` is any number: replicas
+    /// that waited the same time would split the votes, again and again.
+    pub fn election_wait(&self, chance: u64) -> Duration {
+        // Others do not vote while the leader may still be there for them.
+        self.election_max * 11 / 10 + self.election_max.mul_f64((chance % 1000) as f64 / 1000.0 * 0.9)
+    }
+
     /// How long one request between replicas may take; what was stored meanwhile is not sent again.
     pub fn request(&self) -> Duration {
         self.election_max * 2 / 5
@@ -47,10 +59,10 @@ impl Timing {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
         openraft::Config {
             cluster_name: format!("partition-{partition}"),
-            // Its heartbeats are ours to send; it goes by this for the time of a request, and looks whether an
-            // election is due each one and a half of it.
+            // Heartbeats and elections are ours to time; it goes by this for the time of a request.
             heartbeat_interval: ms(self.request()),
             enable_heartbeat: false,
+            enable_elect: false,
             election_timeout_min: ms(self.election_max * 11 / 20),
             election_timeout_max: ms(self.election_max),
             // A snapshot is the log: the time is for finding that out. The copying is done on the other side.

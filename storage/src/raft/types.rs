@@ -103,7 +103,7 @@ pub struct SavedLogId {
 pub struct SavedVote {
     term: u64,
     node: Option<NodeId>,
-    committed: bool,
+    pub(super) committed: bool,
 }
 
 /// Members as they are written to disk and sent.

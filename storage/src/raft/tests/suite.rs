@@ -27,7 +27,7 @@ impl Drop for Open {
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, Open> for Builder {
     async fn build(&self) -> Result<(Open, LogStore, StateMachine), StorageError> {
         let number = Partition::new(0);
-        let (mut log, _) = PartitionLog::open(
+        let (mut log, report) = PartitionLog::open(
             Arc::new(SimDisk::new()),
             Path::new("/data/partition-0"),
             number,
@@ -35,7 +35,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Open> for Builder {
             0,
         )
         .unwrap();
-        let found = FoundLog::prepare(&mut log).unwrap();
+        let found = FoundLog::prepare(&mut log, &report).unwrap();
         let limits = QueueLimits { bytes_max: 1 << 20, requests_max: 100 };
         let metrics = Metrics::new().of_partition(number);
         let (handle, _thread) = partition::start(number, log, limits, metrics).unwrap();
