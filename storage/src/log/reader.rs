@@ -236,7 +236,7 @@ impl LogReader {
             flushed_end: self.shared.flushed_end(),
             high_watermark: self.high_watermark(),
             segments: self.shared.segments().iter().map(|segment| SegmentStatus::of(segment)).collect(),
-            missing: self.shared.missing.clone(),
+            missing: self.shared.missing.lock().clone(),
             lost_records: self.shared.lost_records,
             stopped: self.shared.stopped(),
         }

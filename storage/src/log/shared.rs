@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use model::{Offset, Partition};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::error::Damage;
 use super::partition_log::RecoveryReport;
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     /// Held only to copy or replace the pointer.
     segments: RwLock<SegmentList>,
     /// Segments that were missing when the log was opened.
-    pub(super) missing: Vec<Damage>,
+    pub(super) missing: Mutex<Vec<Damage>>,
     /// Records that had been flushed, and were gone at the end of the log when it was opened.
     pub(super) lost_records: u64,
     written_end: AtomicU64,
@@ -75,7 +75,7 @@ impl Shared {
         Self {
             partition,
             segments: RwLock::new(Arc::new(segments)),
-            missing,
+            missing: Mutex::new(missing),
             lost_records: found.lost_records,
             written_end: AtomicU64::new(end.get()),
             flushed_end: AtomicU64::new(end.get()),

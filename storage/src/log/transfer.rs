@@ -341,6 +341,7 @@ impl PartitionLog {
         self.tail = opened.active.map_or(Tail::Sealed, Tail::Found);
         self.compression_given_up.clear();
         self.shared.change_segments(|list| *list = opened.segments);
+        *self.shared.missing.lock() = opened.missing;
         self.shared.set_flushed_end(next_offset);
         self.shared.set_written_end(next_offset);
         // An empty log has to remember where it goes on: a segment's name does.

@@ -135,7 +135,8 @@ impl PartitionLog {
         let index = BatchIndex::File(self.open_file(segment, Part::Index)?);
         let data = SegmentData::Plain(self.open_file(segment, Part::Data)?);
         let cut = Segment::new(segment.partition, segment.base_offset, index, data, summary);
-        segment.damage().listed.iter().for_each(|damage| cut.note_damage(damage));
+        let damage = segment.damage().listed;
+        damage.iter().filter(|d| d.first_offset < summary.end_offset).for_each(|d| cut.note_damage(d));
         let writer = SegmentWriter::resume(&*self.disk, &self.dir, &cut, batch_by_id).map_err(|(e, _)| e)?;
         self.shared.replace_segment(writer.segment());
         self.tail = Tail::Writing(writer);
@@ -183,6 +184,7 @@ impl PartitionLog {
     }
 
     fn note_end(&self, summary: Summary) {
+        self.shared.missing.lock().retain(|gap| gap.first_offset < summary.end_offset);
         self.shared.set_flushed_end(summary.end_offset);
         self.shared.set_written_end(summary.end_offset);
     }

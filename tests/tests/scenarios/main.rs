@@ -26,6 +26,7 @@ mod log_engine;
 mod node_down;
 mod placement;
 mod reading;
+mod replication;
 mod round_trip;
 mod storage_api;
 mod tail;

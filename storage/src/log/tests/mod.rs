@@ -16,6 +16,7 @@ mod model_based;
 mod reading;
 mod real_disk;
 mod sidecars;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
