@@ -285,9 +285,10 @@ async fn damage_in_one_replica_is_repaired_from_the_others() {
     replicas.nodes[damaged].start().await;
     replicas.settled().await;
     replicas.assert_same(&acknowledged);
-    let said = replicas.nodes[damaged].log().text();
-    assert!(
-        said.contains("the replica has lost entries") && said.contains("has again what it had"),
-        "{said}"
-    );
+    let log = replicas.nodes[damaged].log();
+    assert!(log.text().contains("the replica has lost entries"), "{}", log.text());
+    eventually("the replica votes again", RECOVERED_MAX, async || {
+        log.text().contains("the replica has again what it had").then_some(())
+    })
+    .await;
 }
