@@ -4,8 +4,10 @@
 //! Invariant: a batch has as many lines as records, in the order in which they were sent; a record is in one batch or
 //! among the rejections. This module must not know how records are separated in a body, nor where batches go.
 
+use model::bytes::equal;
 use model::ids::BatchDigester;
 use model::limits::{INGEST_RECORDS_MAX, RECORD_BYTES_MAX, REJECTED_LISTED_MAX};
+use model::usual::UsualRecord;
 use model::wire::Rejected;
 use model::{BatchDigest, Partition, PartitionCount, Tenant, route};
 
@@ -130,6 +132,26 @@ impl<'a, 'b> Grouping<'a, 'b> {
         }
     }
 
+    /// Takes a record that can stay as it is.
+    ///
+    /// # Errors
+    /// When the request as a whole is too large.
+    #[inline]
+    pub fn add_usual(
+        &mut self,
+        index: usize,
+        record: &UsualRecord<'a>,
+        bytes_left: usize,
+    ) -> Result<(), GroupError> {
+        self.count_one()?;
+        let enrichment = self.enrichment;
+        let line_bytes_max = record.text.len() + enrichment.bytes_max();
+        let service = Service::Named(record.service);
+        self.append(index, record.text, service, (line_bytes_max, bytes_left), |lines| {
+            record::write_usual_line(lines, record, enrichment);
+        })
+    }
+
     /// Notes a record that is not taken.
     ///
     /// # Errors
@@ -168,27 +190,43 @@ impl<'a, 'b> Grouping<'a, 'b> {
         checked: &Checked<'a>,
         bytes_left: usize,
     ) -> Result<(), GroupError> {
-        let text = record.text();
-        let line_bytes_max = if checked.is_spliced() {
-            text.len() + self.enrichment.bytes_max()
-        } else {
-            self.rewrite(record, checked)?;
-            self.rewritten.len()
-        };
+        let (text, service, enrichment) = (record.text(), checked.service(), self.enrichment);
+        if checked.is_spliced() {
+            let line_bytes_max = text.len() + enrichment.bytes_max();
+            return self.append(index, text, service, (line_bytes_max, bytes_left), |lines| {
+                record::write_line(lines, record, checked, enrichment);
+            });
+        }
+        self.rewrite(record, checked)?;
+        let rewritten = std::mem::take(&mut self.rewritten);
+        let appended = self.append(index, text, service, (rewritten.len(), bytes_left), |lines| {
+            lines.extend_from_slice(&rewritten);
+        });
+        self.rewritten = rewritten;
+        appended
+    }
+
+    /// Appends the line of the record of this text to its partition's batch: `write` writes it. `bytes` are how many
+    /// it has at most, and how many of the body are still to come.
+    #[inline]
+    fn append(
+        &mut self,
+        index: usize,
+        text: &str,
+        service: Service<'a>,
+        (line_bytes_max, bytes_left): (usize, usize),
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), GroupError> {
         if self.line_bytes + line_bytes_max > limits::ENRICHED_BYTES_MAX {
             return Err(GroupError::TooLarge);
         }
-        let place = self.place_of(checked.service(), line_bytes_max, text.len() + bytes_left)?;
+        let place = self.place_of(service, line_bytes_max, text.len() + bytes_left)?;
         // The place was just found or made.
         let Some(batch) = self.batches.get_mut(place) else { return Ok(()) };
         batch.lines.reserve(line_bytes_max, limits::ENRICHED_BYTES_MAX)?;
         let lines = batch.lines.bytes_mut();
         let start = lines.len();
-        if checked.is_spliced() {
-            record::write_line(lines, record, checked, self.enrichment);
-        } else {
-            lines.extend_from_slice(&self.rewritten);
-        }
+        write(lines);
         // Without its newline.
         if lines.len() - start - 1 > RECORD_BYTES_MAX {
             lines.truncate(start);
@@ -223,7 +261,9 @@ impl<'a, 'b> Grouping<'a, 'b> {
         bytes_left: usize,
     ) -> Result<usize, Busy> {
         let raw = service.raw();
-        if let Some((_, place)) = self.recent.iter().flatten().find(|(recent, _)| *recent == raw) {
+        if let Some((_, place)) =
+            self.recent.iter().flatten().find(|(recent, _)| equal(recent.as_bytes(), raw.as_bytes()))
+        {
             return Ok(*place);
         }
         let partition = route::partition_of(&self.tenant, service.decode().as_bytes(), self.partition_count);

@@ -5,6 +5,7 @@
 
 use memchr::memchr;
 use model::json::{JsonError, Scanner};
+use model::usual::usual_record;
 
 use crate::batch::{GroupError, Grouped, Grouping};
 use crate::decode::BodyFormat;
@@ -53,13 +54,16 @@ pub fn group<'a, 'b>(
 }
 
 fn group_json<'a>(body: &'a [u8], grouping: &mut Grouping<'a, '_>) -> Result<usize, SplitError> {
-    let text = std::str::from_utf8(body).map_err(|error| SplitError::Utf8(error.valid_up_to()))?;
+    let text = simdutf8::compat::from_utf8(body).map_err(|error| SplitError::Utf8(error.valid_up_to()))?;
     let mut scanner = Scanner::new(text);
     scanner.skip_white_space();
     let mut record = Scanned::default();
     let mut count = 0;
     let mut take = |scanner: &mut Scanner<'a>| -> Result<(), SplitError> {
-        if record::scan(scanner, &mut record)? {
+        if let Some(usual) = usual_record(scanner.remaining()) {
+            scanner.pass(usual.text.len());
+            grouping.add_usual(count, &usual, text.len() - scanner.position())?;
+        } else if record::scan(scanner, &mut record)? {
             grouping.add(count, &record, text.len() - scanner.position())?;
         } else {
             grouping.reject(count, &not_an_object())?;
@@ -83,7 +87,7 @@ fn group_json<'a>(body: &'a [u8], grouping: &mut Grouping<'a, '_>) -> Result<usi
 
 fn group_lines<'a>(body: &'a [u8], grouping: &mut Grouping<'a, '_>) -> Result<usize, SplitError> {
     // As a rule all of it is text, and need not be looked at line by line.
-    let whole = std::str::from_utf8(body).ok();
+    let whole = simdutf8::basic::from_utf8(body).ok();
     let mut record = Scanned::default();
     let (mut start, mut line_number, mut count) = (0, 0, 0);
     while let Some(rest) = body.get(start..).filter(|rest| !rest.is_empty()) {
@@ -116,6 +120,12 @@ fn take_line<'a>(
     grouping: &mut Grouping<'a, '_>,
     bytes_left: usize,
 ) -> Result<bool, GroupError> {
+    if let Some(usual) = usual_record(line)
+        && usual.text.len() == line.len()
+    {
+        grouping.add_usual(line_number, &usual, bytes_left)?;
+        return Ok(true);
+    }
     let mut scanner = Scanner::new(line);
     scanner.skip_white_space();
     if scanner.peek().is_none() {

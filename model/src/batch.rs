@@ -3,7 +3,7 @@
 //! Invariant: a [`ValidBatch`] has as many lines as records, every line is an enriched record, and the last ends with
 //! a newline. Whoever holds one need not look again.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use ::bytes::{BufMut, Bytes, BytesMut};
 
 use crate::json::{self, JsonError, Scanner};
 use crate::limits;
@@ -77,7 +77,7 @@ impl ValidBatch {
         let mut summary = Summary::default();
         let mut rest = text;
         while !rest.is_empty() {
-            if let Some(UsualLine { timestamp, length }) = usual_line(rest.as_bytes()) {
+            if let Some(UsualLine { timestamp, length }) = usual_line(rest) {
                 summary.note(timestamp);
                 rest = rest.get(length + 1..).unwrap_or_default();
                 continue;
@@ -198,7 +198,7 @@ impl Summary {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, BatchError> {
-    std::str::from_utf8(bytes).map_err(|error| BatchError::Utf8(error.valid_up_to()))
+    simdutf8::compat::from_utf8(bytes).map_err(|error| BatchError::Utf8(error.valid_up_to()))
 }
 
 fn with_newline(bytes: Bytes) -> Bytes {

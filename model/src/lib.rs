@@ -4,6 +4,7 @@
 //! or an async runtime, so that it builds for wasm and native alike and cannot fail for reasons of its own.
 
 pub mod batch;
+pub mod bytes;
 pub mod cluster;
 pub mod ids;
 pub mod json;
@@ -12,7 +13,7 @@ pub mod line;
 pub mod problem;
 pub mod record;
 pub mod route;
-mod usual;
+pub mod usual;
 pub mod wire;
 
 pub use batch::{BatchError, ValidBatch};

@@ -3,7 +3,7 @@
 //! [`scan`] walks the text once and notes its fields; [`Scanned::check`] applies the rules; [`write_line`] writes the
 //! line. A record that needs no change is copied with the three enrichment fields spliced in before its closing
 //! brace; others are written anew from slices of their text. Numbers keep their digits and strings their escapes in
-//! either case.
+//! either case. Most records are not even scanned: [`model::usual`] tells that they need no change.
 //!
 //! The rules, of which the tests hold a naive twin:
 //! - `timestamp`: whole Unix milliseconds, or RFC 3339 text; without one (or with `null`) the time of receipt. Any
@@ -29,7 +29,7 @@ use std::borrow::Cow;
 
 pub use check::{Checked, Service};
 pub use scan::{Scanned, scan};
-pub use write::{Enrichment, write_line};
+pub use write::{Enrichment, write_line, write_usual_line};
 
 /// The service of records that name none.
 pub const UNKNOWN_SERVICE: &str = "unknown_service";

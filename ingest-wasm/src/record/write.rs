@@ -1,6 +1,7 @@
 //! Writes a record's line: by splicing where the record can stay as it is, anew where it cannot.
 
 use model::json;
+use model::usual::UsualRecord;
 
 use super::UNKNOWN_SERVICE;
 use super::check::{Checked, Timestamp};
@@ -48,6 +49,15 @@ pub fn write_line(out: &mut Vec<u8>, record: &Scanned<'_>, checked: &Checked<'_>
         None => splice(out, record, enrichment),
         Some(labels) => rewrite(out, checked, labels, enrichment),
     }
+    out.extend_from_slice(&enrichment.tail);
+}
+
+/// Appends the line, newline included, of a record that can stay as it is.
+#[inline]
+pub fn write_usual_line(out: &mut Vec<u8>, record: &UsualRecord<'_>, enrichment: &Enrichment) {
+    // Its last byte is the closing brace.
+    let text = record.text.strip_suffix('}').unwrap_or_default();
+    out.extend_from_slice(text.as_bytes());
     out.extend_from_slice(&enrichment.tail);
 }
 
