@@ -5,7 +5,9 @@
 //! It must not know of components and what they are granted: it takes a label and trusts it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +65,48 @@ impl From<rusqlite::Error> for KeyValueError {
 #[derive(Debug, Clone)]
 pub(crate) struct KeyValue {
     operations: mpsc::Sender<Operation>,
+    emptiness: Arc<Emptiness>,
+}
+
+/// What is known of stores without keys, which is how they are nearly always, and whose keys are asked for with every
+/// request. A store that is known to be empty is so until something is set through this process; what another process
+/// sets is found a moment later.
+#[derive(Debug, Default)]
+struct Emptiness {
+    sets_begun: AtomicU64,
+    known: Mutex<Option<KnownEmpty>>,
+}
+
+#[derive(Debug)]
+struct KnownEmpty {
+    store: String,
+    sets_begun: u64,
+    since: Instant,
+}
+
+impl Emptiness {
+    fn begin_set(&self) {
+        self.sets_begun.fetch_add(1, SeqCst);
+    }
+
+    fn sets_begun(&self) -> u64 {
+        self.sets_begun.load(SeqCst)
+    }
+
+    fn is_known(&self, store: &str) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().is_some_and(|known| {
+            known.store == store
+                && known.sets_begun == self.sets_begun()
+                && known.since.elapsed() < limits::KEY_VALUE_EMPTY_TIME
+        })
+    }
+
+    /// Notes that a listing which was asked for at `since`, when so many sets had begun, found no key.
+    fn note(&self, store: &str, sets_begun: u64, since: Instant) {
+        let known = KnownEmpty { store: store.to_owned(), sets_begun, since };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
 }
 
 impl KeyValue {
@@ -77,7 +121,7 @@ impl KeyValue {
             .name("key-value".to_owned())
             .spawn(move || serve(connection, received))
             .map_err(|error| KeyValueError::Sqlite(error.to_string()))?;
-        Ok(Self { operations })
+        Ok(Self { operations, emptiness: Arc::default() })
     }
 
     /// The value of a key, if it has one.
@@ -96,6 +140,7 @@ impl KeyValue {
     pub(crate) async fn set(&self, store: &str, key: String, value: Vec<u8>) -> Result<(), KeyValueError> {
         check_size("the key", key.len(), limits::KEY_BYTES_MAX)?;
         check_size("the value", value.len(), limits::VALUE_BYTES_MAX)?;
+        self.emptiness.begin_set();
         self.call(store, |reply| Action::Set { key, value, reply }).await
     }
 
@@ -122,7 +167,15 @@ impl KeyValue {
     /// # Errors
     /// [`KeyValueError::TooLarge`] when they exceed the bound of a listing.
     pub(crate) async fn keys(&self, store: &str) -> Result<Vec<String>, KeyValueError> {
-        self.call(store, |reply| Action::Keys { reply }).await
+        if self.emptiness.is_known(store) {
+            return Ok(Vec::new());
+        }
+        let (sets_begun, since) = (self.emptiness.sets_begun(), Instant::now());
+        let keys = self.call(store, |reply| Action::Keys { reply }).await?;
+        if keys.is_empty() {
+            self.emptiness.note(store, sets_begun, since);
+        }
+        Ok(keys)
     }
 
     async fn call<T>(
@@ -334,6 +387,35 @@ mod tests {
         assert_eq!(store.keys("default").await.unwrap(), ["", "a/1", "b"]);
         assert_eq!(store.keys("other").await.unwrap(), ["c"]);
         assert!(!store.exists("other", key("b")).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_was_found_empty_is_looked_at_again_after_a_set() {
+        let store = memory();
+        let clone = store.clone();
+        for round in 0..3 {
+            assert!(store.keys("default").await.unwrap().is_empty());
+            assert!(store.keys("default").await.unwrap().is_empty());
+            clone.set("default", key("a"), vec![round]).await.unwrap();
+            assert_eq!(store.keys("default").await.unwrap(), ["a"]);
+            assert!(store.keys("other").await.unwrap().is_empty());
+            clone.delete("default", key("a")).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_process_sets_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let location = Location::File(directory.path().join("kv.db"));
+        let (ours, theirs) = (KeyValue::open(&location).unwrap(), KeyValue::open(&location).unwrap());
+        assert!(ours.keys("default").await.unwrap().is_empty());
+        theirs.set("default", key("a"), vec![1]).await.unwrap();
+        let found = async {
+            while ours.keys("default").await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(limits::KEY_VALUE_EMPTY_TIME * 20, found).await.unwrap();
     }
 
     #[tokio::test]

@@ -119,6 +119,9 @@ pub(crate) const OUTBOUND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// Operations that wait for the key-value store's thread. Beyond it callers wait to enqueue.
 pub(crate) const KEY_VALUE_QUEUE: usize = 256;
 
+/// How long a key-value store that was found without keys is taken to be so, unless this process sets one.
+pub(crate) const KEY_VALUE_EMPTY_TIME: Duration = Duration::from_millis(250);
+
 /// Operations that share one transaction, and so one set of syncs.
 pub(crate) const KEY_VALUE_GROUP_MAX: usize = 64;
 

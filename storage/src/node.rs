@@ -108,6 +108,7 @@ pub enum NodeError {
 pub fn run(config: &Config) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads(config.http.threads())
         // Checks of large bodies share these threads with the queries, which bound themselves.
         .max_blocking_threads(usize::from(config.load.blocking_threads) * 2 + limits::TAIL_THREADS)
         .build()

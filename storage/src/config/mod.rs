@@ -156,6 +156,11 @@ pub struct QueryConfig {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connections")]
 pub struct HttpConfig {
+    /// Threads that serve connections and check what they bring; by default half as many as there are cores, as the
+    /// partitions, the index and the queries have threads of their own
+    #[arg(long = "http-threads", env = "EDGELOG_STORAGE_HTTP_THREADS", value_parser = clap::value_parser!(u16).range(1..=512), value_name = "N")]
+    pub threads: Option<u16>,
+
     /// Connections that are served at once; more wait to be accepted
     #[arg(long, env = "EDGELOG_STORAGE_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
     pub connections: u32,
@@ -186,6 +191,14 @@ impl Config {
         partitions.sort_unstable();
         partitions.dedup();
         partitions
+    }
+}
+
+impl HttpConfig {
+    /// The threads that serve connections.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.map_or_else(|| (cores() / 2).max(1), usize::from)
     }
 }
 

@@ -184,7 +184,7 @@ impl Opener<'_> {
         let data = self.open_data(base_offset, files, index_found.as_ref())?;
         let index = match index_found {
             Some(index) => index,
-            None => self.rebuild(base_offset, &data, next_base.is_none())?,
+            None => self.rebuild(base_offset, &data, next_base)?,
         };
         let segment =
             match sealed_summary(&index, base_offset).map_err(|e| self.io(base_offset, Part::Index, e))? {
@@ -265,7 +265,7 @@ impl Opener<'_> {
         &mut self,
         base_offset: Offset,
         data: &SegmentData,
-        is_last: bool,
+        next_base: Option<Offset>,
     ) -> Result<BatchIndex, LogError> {
         let data_bytes = match data {
             SegmentData::Plain(file) => {
@@ -274,17 +274,17 @@ impl Opener<'_> {
             SegmentData::Frames(_, table) => table.data_bytes(),
             SegmentData::Missing => 0,
         };
-        let may_be_torn = is_last && !data.is_compressed();
-        let rebuilt = rebuild::rebuild(self.partition, base_offset, data, data_bytes, may_be_torn).map_err(
-            |error| {
-                let source = match error {
-                    DataError::Io(source) => source,
-                    DataError::Missing => io::ErrorKind::UnexpectedEof.into(),
-                    DataError::Corrupt => io::ErrorKind::InvalidData.into(),
-                };
-                self.io(base_offset, Part::Data, source)
-            },
-        )?;
+        let may_be_torn = next_base.is_none() && !data.is_compressed();
+        let rebuilt =
+            rebuild::rebuild(self.partition, base_offset, data, data_bytes, (may_be_torn, next_base))
+                .map_err(|error| {
+                    let source = match error {
+                        DataError::Io(source) => source,
+                        DataError::Missing => io::ErrorKind::UnexpectedEof.into(),
+                        DataError::Corrupt => io::ErrorKind::InvalidData.into(),
+                    };
+                    self.io(base_offset, Part::Data, source)
+                })?;
         let mut bytes = rebuilt.index;
         // What has a successor, or is compressed, was sealed.
         if !may_be_torn {

@@ -1,7 +1,8 @@
 //! A batch index made from the lines alone: for files of another program, and for indexes that were lost.
 //!
 //! Such batches have no id: what was lost with the index is the memory of which batches were stored. Lines that are no
-//! records get batches of their own, marked unreadable, so that they are neither served nor lost.
+//! records get batches of their own, marked unreadable, so that they are neither served nor lost; so do lines beyond
+//! those that there is room for before the next segment's offsets: those batches count no records.
 
 use bytes::BytesMut;
 use model::{BatchDigest, EnrichedLine, Offset, Partition};
@@ -20,16 +21,17 @@ pub(super) struct Rebuilt {
     pub(super) summary: Summary,
 }
 
-/// Makes the index of a segment of `data_bytes` bytes. A last line without newline is left out if `may_be_torn`: it was
-/// being written. Otherwise it counts as a line that is no record.
+/// Makes the index of a segment of `data_bytes` bytes, whose offsets end at `next_base` if another segment follows. A
+/// last line without newline is left out if `may_be_torn`: it was being written. Otherwise it counts as a line that is no
+/// record.
 pub(super) fn rebuild(
     partition: Partition,
     base_offset: Offset,
     data: &SegmentData,
     data_bytes: u64,
-    may_be_torn: bool,
+    (may_be_torn, next_base): (bool, Option<Offset>),
 ) -> Result<Rebuilt, DataError> {
-    let mut builder = Builder::new(partition, base_offset);
+    let mut builder = Builder::new(partition, base_offset, next_base);
     let mut cache = FrameCache::default();
     let mut pending = BytesMut::new();
     let mut position = 0;
@@ -51,18 +53,21 @@ pub(super) fn rebuild(
 struct Builder {
     index: Vec<u8>,
     summary: Summary,
-    /// The batch that is being gathered; without records there is none.
+    /// Where the next segment's offsets begin.
+    next_base: Option<Offset>,
+    /// The batch that is being gathered; without bytes there is none.
     batch: BatchHeader,
     crc: crc32fast::Hasher,
 }
 
 impl Builder {
-    fn new(partition: Partition, base_offset: Offset) -> Self {
+    fn new(partition: Partition, base_offset: Offset, next_base: Option<Offset>) -> Self {
         let summary = Summary::empty(base_offset);
         Self {
             index: IndexFileHeader { partition, base_offset }.encode(),
             batch: empty_batch(&summary),
             summary,
+            next_base,
             crc: crc32fast::Hasher::new(),
         }
     }
@@ -78,13 +83,16 @@ impl Builder {
 
     /// Adds a line with its newline.
     fn add_line(&mut self, line: &[u8]) {
-        let parsed = line.strip_suffix(b"\n").and_then(|text| EnrichedLine::parse(text).ok());
+        let has_offset = self.next_base.is_none_or(|next| self.batch.end_offset() < next);
+        let parsed =
+            line.strip_suffix(b"\n").filter(|_| has_offset).and_then(|text| EnrichedLine::parse(text).ok());
         let is_full = self.batch.record_count >= limits::REBUILT_BATCH_RECORDS_MAX
-            || self.batch.length as usize + line.len() > limits::REBUILT_BATCH_BYTES_MAX;
-        if self.batch.record_count > 0 && (is_full || self.batch.unreadable != parsed.is_none()) {
+            || self.batch.length as usize + line.len() > limits::REBUILT_BATCH_BYTES_MAX
+            || (self.batch.record_count > 0 && !has_offset);
+        if self.batch.length > 0 && (is_full || self.batch.unreadable != parsed.is_none()) {
             self.finish_batch();
         }
-        self.batch.record_count += 1;
+        self.batch.record_count += u32::from(has_offset);
         self.batch.length = self.batch.length.saturating_add(line.len() as u32);
         self.crc.update(line);
         match parsed {
@@ -103,7 +111,7 @@ impl Builder {
     }
 
     fn finish_batch(&mut self) {
-        if self.batch.record_count == 0 {
+        if self.batch.length == 0 {
             return;
         }
         self.batch.crc = std::mem::take(&mut self.crc).finalize();

@@ -11,7 +11,7 @@ use tests::records::record;
 use tests::{Cluster, ClusterSpec, files, random};
 
 /// How often a node is killed; `EDGELOG_KILL_ROUNDS` says otherwise.
-const KILL_ROUNDS: usize = 3;
+const KILL_ROUNDS: usize = 5;
 
 fn kill_rounds() -> usize {
     std::env::var("EDGELOG_KILL_ROUNDS").map_or(KILL_ROUNDS, |text| text.parse().unwrap())

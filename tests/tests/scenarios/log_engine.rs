@@ -9,8 +9,10 @@ use model::wire::{self, AppendAnswer};
 use model::{BatchId, EnrichedRecord, Partition, Tenant};
 use tests::client::answer;
 use tests::isolated::on_small_disk;
+use tests::load::{Load, LoadSpec};
+use tests::oracle::Oracle;
 use tests::programs::programs;
-use tests::{Answer, Client, ClusterSpec, Node, eventually, files};
+use tests::{Answer, Client, ClusterSpec, Node, eventually, files, random};
 
 /// What a node may take of the machine's memory, whatever is stored.
 const MEMORY_BYTES_MAX: u64 = 100_000_000;
@@ -172,6 +174,44 @@ async fn a_hundred_thousand_services_and_a_million_labels_cost_no_file_and_littl
     assert!(files <= files_before + 8, "{files} files, {files_before} before");
     let memory = node.process().memory_bytes_max();
     assert!(memory < MEMORY_BYTES_MAX, "{memory} bytes of memory");
+}
+
+#[tokio::test]
+async fn segments_that_roll_and_are_compressed_under_load_survive_kill_9() {
+    let spec = ClusterSpec::default().nodes(1).partitions(2);
+    // Every few batches a segment, compressed as soon as it is sealed.
+    let spec = spec.node_flag("--segment-bytes", "32KiB").node_flag("--compress-age", "1ms");
+    let mut cluster = spec.start().await;
+    let urls = vec![cluster.url("/v1/logs")];
+    let load = Load::start(&LoadSpec {
+        urls,
+        connections: 4,
+        batch_records_max: 40,
+        given_up: 0.3,
+        seed: random::nonce(),
+    });
+    for _ in 0..3 {
+        load.progress(80).await;
+        cluster.nodes[0].kill();
+        cluster.nodes[0].start().await;
+    }
+    load.progress(40).await;
+    let ledgers = load.finish().await;
+    Oracle::new(cluster.partitions(), ledgers).assert_holds(&cluster.stored().await);
+    let dirs = [0, 1].map(|partition| cluster.nodes[0].partition_dir(partition));
+    let compressed =
+        || dirs.iter().flat_map(|dir| names(dir)).filter(|name| name.ends_with(".jsonl.zst")).count();
+    eventually("segments are compressed", Duration::from_secs(20), async || (compressed() > 2).then_some(()))
+        .await;
+    assert!(cluster.nodes[0].stop().await.success());
+    assert_sound(dirs[0].parent().unwrap());
+    for dir in &dirs {
+        assert!(!names(dir).iter().any(|name| name.ends_with(".tmp")), "{:?}", names(dir));
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[tokio::test]

@@ -97,6 +97,39 @@ fn a_lost_index_of_any_segment_is_rebuilt() {
 }
 
 #[test]
+fn a_rebuilt_index_does_not_reach_into_the_next_segments_offsets() {
+    let disk = SimDisk::new();
+    let written = some_batches(12);
+    let log = log_of(&disk, &small_segments(), &written);
+    let second = log.reader().status().segments[1].base_offset.get();
+    drop(log);
+    for surplus in [lines(&[batch(70, 1)]), lines(&[batch(70, 3)]), b"not a record\n".to_vec(), b"x".to_vec()]
+    {
+        let disk = disk.after_kill();
+        disk.delete(&path(0, Part::Index));
+        let text = [disk.read(&path(0, Part::Data)), surplus].concat();
+        disk.put(&path(0, Part::Data), &text);
+        let (mut log, report) = open(&disk, &small_segments());
+        assert_eq!(report.rebuilt_indexes, 1);
+        let items: Vec<_> = log.reader().batches_from(Offset::ZERO).collect();
+        let served: Vec<u8> = items.iter().flatten().flat_map(|batch| batch.bytes.to_vec()).collect();
+        assert_eq!(served, lines(&written), "each record once, under its own offset");
+        let mut expected = 0;
+        for stored in items.iter().flatten() {
+            assert_eq!(stored.base_offset.get(), expected);
+            expected += u64::from(stored.record_count);
+        }
+        assert!(second < expected);
+        commit(&mut log, &[batch(50, 1)]).unwrap();
+        drop(log);
+        let (log, report) = open(&disk.after_kill(), &small_segments());
+        assert_eq!(report.rebuilt_indexes, 0);
+        assert_eq!(log.written_end().get(), expected + 1);
+        assert_eq!(disk.read(&path(0, Part::Data)), text, "nothing is cut");
+    }
+}
+
+#[test]
 fn leftovers_of_a_creation_are_gone_on_with_or_removed() {
     let written = some_batches(12);
     let with_leftovers = |put: &dyn Fn(&SimDisk, u64)| {
