@@ -8,10 +8,6 @@ use ingest_host::arguments::{Arguments, LogFormat};
 use ingest_host::host;
 use tracing_subscriber::EnvFilter;
 
-/// Buffers of all sizes come and go on several threads, which the system's allocator makes hard work of.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let started = start_log(&arguments).and_then(|()| host::run(&arguments));

@@ -53,10 +53,6 @@ enum LogFormat {
     Json,
 }
 
-/// Buffers of all sizes come and go on several threads, which the system's allocator makes hard work of.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
