@@ -19,8 +19,12 @@ use crate::table::{Table, grouped};
 const BATCH_RECORDS: u64 = 1000;
 /// Different bodies, which are sent in turn.
 const BODIES: u64 = 50;
-/// Connections of the large batches.
-const CONNECTIONS: [usize; 2] = [1, 8];
+/// How the large batches are sent.
+const RUNS: [Run; 3] = [
+    Run { connections: 1, flags: &[], what: "" },
+    Run { connections: 8, flags: &[], what: "" },
+    Run { connections: 8, flags: &["--index-memory", "1"], what: ", not indexed" },
+];
 /// Small batches under way at once.
 const SMALL_AT_ONCE: usize = 256;
 /// Small batches one at a time, and in all when many are under way.
@@ -79,11 +83,19 @@ pub(crate) fn run(arguments: &StorageArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How large batches are sent, and to what node.
+struct Run {
+    connections: usize,
+    /// The node's flags: without memory for it, nothing is indexed until a segment is sealed.
+    flags: &'static [&'static str],
+    what: &'static str,
+}
+
 /// What one round has shown.
 struct Round {
     floor: Floor,
     records: u64,
-    /// As many as [`CONNECTIONS`].
+    /// As many as [`RUNS`].
     large: Vec<Measured>,
     /// Acknowledgements a second, one at a time and many at once.
     acks_per_second: [f64; 2],
@@ -130,7 +142,7 @@ struct Rig<'a> {
 impl Rig<'_> {
     fn round(&self, batches: u64) -> anyhow::Result<Round> {
         let floor = floor::append_and_sync(self.dir, self.large, batches)?;
-        let large = CONNECTIONS.iter().map(|connections| self.large_batches(batches, *connections));
+        let large = RUNS.iter().map(|run| self.large_batches(batches, run));
         let large = large.collect::<anyhow::Result<Vec<_>>>()?;
         let (acks_per_second, small_peak_bytes) = self.group_commit()?;
         let recovery = self.recovery()?;
@@ -152,8 +164,9 @@ impl Rig<'_> {
         std::fs::remove_dir_all(self.dir.join("node"))
     }
 
-    fn large_batches(&self, batches: u64, connections: usize) -> anyhow::Result<Measured> {
-        let mut node = self.node(&[])?;
+    fn large_batches(&self, batches: u64, run: &Run) -> anyhow::Result<Measured> {
+        let mut node = self.node(run.flags)?;
+        let connections = run.connections;
         let posts = Posts { node: node.address, bodies: self.large, batches, first_batch: 0, connections };
         let posted = post::large(posts).map_err(|error| error.context(node.log_tail()))?;
         let usage = node.usage()?;
@@ -275,9 +288,9 @@ fn print(rounds: &[Round]) {
         ]);
     };
     row("bare loop".to_owned(), &LargeFigures::of_floor(rounds));
-    for (place, connections) in CONNECTIONS.iter().enumerate() {
+    for (place, Run { connections, what, .. }) in RUNS.iter().enumerate() {
         let plural = if *connections == 1 { "" } else { "s" };
-        row(format!("{connections} connection{plural}"), &LargeFigures::of(rounds, place));
+        row(format!("{connections} connection{plural}{what}"), &LargeFigures::of(rounds, place));
     }
     println!("{table}");
     let [single, together] = acks(rounds);
@@ -311,8 +324,9 @@ fn recovery_speed(rounds: &[Round]) -> Figure {
 }
 
 fn to_json(rounds: &[Round]) -> Value {
-    let large = CONNECTIONS.iter().enumerate().map(|(place, connections)| {
-        json!({ "connections": connections, "figures": LargeFigures::of(rounds, place).to_json() })
+    let large = RUNS.iter().enumerate().map(|(place, Run { connections, flags, .. })| {
+        let figures = LargeFigures::of(rounds, place).to_json();
+        json!({ "connections": connections, "flags": flags, "figures": figures })
     });
     let [single, together] = acks(rounds);
     json!({
