@@ -282,8 +282,11 @@ test('the keyboard alone gets everywhere', async () => {
   await page.keyboard.press('Enter');
   await page.locator('.detail').waitFor();
   await page.keyboard.press('c');
-  await page.getByRole('dialog', { name: /^Context/ }).waitFor();
+  const around = page.getByRole('dialog', { name: /^Context/ });
+  await around.waitFor();
   await page.keyboard.press('Escape');
+  // A key that is pressed while the dialog closes is the dialog's.
+  await around.waitFor({ state: 'detached' });
   await page.keyboard.press('Escape');
   await page.locator('.detail').waitFor({ state: 'detached' });
   await page.keyboard.press('w');

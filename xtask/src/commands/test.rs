@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -46,7 +46,11 @@ struct Checks {
     programs: Option<Programs>,
     counts: TestCounts,
     times: Vec<(&'static str, Duration)>,
+    left_out: Vec<&'static str>,
 }
+
+/// What a script of tests exits with that cannot run on this machine.
+const CANNOT_BE_RUN: i32 = 77;
 
 impl Checks {
     fn run(mut self) -> anyhow::Result<()> {
@@ -64,6 +68,9 @@ impl Checks {
             let left_out =
                 if self.fast { " (--fast: without the component, end to end and documentation)" } else { "" };
             println!("All checks passed{left_out}.");
+            for what in &self.left_out {
+                println!("LEFT OUT: {what}.");
+            }
         }
         outcome
     }
@@ -88,6 +95,7 @@ impl Checks {
         }
         self.tests()?;
         if !self.fast {
+            self.step("viewer", Self::viewer)?;
             self.step("documentation", |_| {
                 let mut doc = cargo::command(["doc", "--workspace", "--no-deps"]);
                 doc.env("RUSTDOCFLAGS", "-D warnings");
@@ -126,6 +134,21 @@ impl Checks {
         })
     }
 
+    /// The viewer in a browser. Where there is none, and none can be installed, it is left out, loudly; on a build
+    /// machine it never is.
+    fn viewer(&mut self) -> anyhow::Result<()> {
+        let programs = self.programs.as_ref().context("the programs were built")?;
+        let mut run = Command::new(workspace::root().join("tests/viewer/run.sh"));
+        run.env("STORAGE_BIN", programs.path("storage")?);
+        let status = self.run_counted(run, "tests/viewer/run.sh")?;
+        if status.code() == Some(CANNOT_BE_RUN) && !self.ci {
+            self.left_out.push("the viewer's tests, for which this machine has no browser");
+            return Ok(());
+        }
+        ensure!(status.success(), "`tests/viewer/run.sh` failed");
+        Ok(())
+    }
+
     /// Runs a step, and notes how long it took.
     fn step(
         &mut self,
@@ -160,9 +183,15 @@ impl Checks {
             command.env("EDGELOG_BIN_DIR", dir).env("EDGELOG_COMPONENT", workspace::component());
         }
         let shown = shown(&command);
+        ensure!(self.run_counted(command, &shown)?.success(), "`{shown}` failed");
+        Ok(())
+    }
+
+    /// Runs what prints how many tests there were, and counts them.
+    fn run_counted(&mut self, mut command: Command, shown: &str) -> anyhow::Result<ExitStatus> {
         println!("> {shown}");
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("could not run cargo")?;
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.with_context(|| format!("could not run `{shown}`"))?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (out, err) = std::thread::scope(|scope| {
             let out = scope.spawn(|| pass_on(out, io::stdout()));
@@ -172,8 +201,7 @@ impl Checks {
         let out = out.map_err(|_panic| anyhow::anyhow!("the output could not be read"))?;
         self.counts += out?;
         self.counts += err?;
-        ensure!(child.wait()?.success(), "`{shown}` failed");
-        Ok(())
+        Ok(child.wait()?)
     }
 }
 

@@ -15,9 +15,12 @@ pub(crate) struct TestCounts {
 }
 
 impl TestCounts {
-    /// The counts in a line of nextest's or libtest's output, if it is the one that sums up.
+    /// The counts in a line of nextest's, libtest's or Node's output, if it is one that sums up.
     pub(crate) fn in_line(line: &str) -> Option<Self> {
         let plain = without_colours(line);
+        if let Some(counts) = plain.strip_prefix("# ").and_then(Self::of_node) {
+            return Some(counts);
+        }
         let nextest = plain.trim_start().strip_prefix("Summary [").and_then(|rest| rest.split_once("run:"));
         let libtest = plain.strip_prefix("test result: ");
         let list = match (&nextest, libtest) {
@@ -41,6 +44,19 @@ impl TestCounts {
             }
         }
         Some(counts)
+    }
+
+    /// Node sums up on several lines, one a kind: `# pass 12`.
+    fn of_node(text: &str) -> Option<Self> {
+        let (what, number) = text.trim_end().split_once(' ')?;
+        let number = number.parse().ok()?;
+        let none = Self::default();
+        match what {
+            "pass" => Some(Self { passed: number, ..none }),
+            "fail" | "cancelled" => Some(Self { failed: number, ..none }),
+            "skipped" | "todo" => Some(Self { skipped: number, ..none }),
+            _ => None,
+        }
     }
 }
 
@@ -98,8 +114,22 @@ mod tests {
     }
 
     #[test]
+    fn nodes_summary_is_read_line_by_line() {
+        let text = "1..5\n# tests 12\n# suites 0\n# pass 7\n# fail 1\n# cancelled 2\n# skipped 3\n# todo 0\n# duration_ms 5.5";
+        let mut sum = TestCounts::default();
+        text.lines().filter_map(TestCounts::in_line).for_each(|counts| sum += counts);
+        assert_eq!(Some(sum), counts(7, 3, 3));
+    }
+
+    #[test]
     fn other_lines_are_not_counted() {
-        for line in ["", "test a ... ok", "    Starting 27 tests across 3 binaries", "running 3 tests"] {
+        for line in [
+            "",
+            "test a ... ok",
+            "    Starting 27 tests across 3 binaries",
+            "running 3 tests",
+            "# Subtest: 3",
+        ] {
             assert_eq!(TestCounts::in_line(line), None, "{line:?}");
         }
     }
