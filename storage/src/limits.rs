@@ -92,6 +92,9 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// How long a query waits for a free thread before it is told to come back.
 pub const QUERY_WAIT_MAX: Duration = Duration::from_millis(500);
 
+/// Threads of one query that has to look at most lines, if so many are free.
+pub const QUERY_THREADS_MAX: usize = 4;
+
 /// How long one query may scan. It then answers with what it found, and says so.
 pub const QUERY_TIME_MAX: Duration = Duration::from_secs(10);
 

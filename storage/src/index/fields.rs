@@ -77,6 +77,18 @@ impl<'a> From<JsonStr<'a>> for Text<'a> {
     }
 }
 
+/// The message of a line whose first fields have the usual form. Where they have, no other field of that name follows:
+/// a line that has one twice is not taken.
+pub(crate) fn message_of(line: &[u8]) -> Option<Text<'_>> {
+    let (_, at) = digits(line, skip(line, 0, b"{\"timestamp\":")?)?;
+    let (_, at) = Text::at(line, skip(line, at, b",\"service\":\"")?)?;
+    let at = match skip(line, at, b",\"level\":\"") {
+        Some(at) => Text::at(line, at)?.1,
+        None => at,
+    };
+    Some(Text::at(line, skip(line, at, b",\"message\":\"")?)?.0)
+}
+
 impl FieldReader {
     /// The fields of the line that begins at `start`, and where its newline is. `None` of the fields when they cannot
     /// be made out; `None` at all when there is no line.
@@ -268,6 +280,9 @@ mod tests {
             for line in valid {
                 let expected = Fields::parse(line.as_bytes());
                 prop_assert_eq!(reader.fields_of(line.as_bytes()), expected);
+                if let Some(message) = message_of(line.as_bytes()) {
+                    prop_assert_eq!(Some(message), expected.map(|fields| fields.message));
+                }
                 let (fields, end) = reader.read(bytes.as_bytes(), at).unwrap();
                 prop_assert_eq!(fields, expected, "{}", line);
                 prop_assert_eq!(&bytes[at..end], line);

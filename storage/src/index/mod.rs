@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicUsize;
 
 pub(crate) use block::{Block, Columns, Group, SegmentIndex, UNLISTED};
 pub(crate) use builder::GROUPS_MAX;
-pub(crate) use fields::{FieldReader, Fields, Text};
+pub(crate) use fields::{FieldReader, Fields, Text, message_of};
 pub(crate) use filter::BlockFilter;
 pub(crate) use names::Names;
 pub(crate) use token::{

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 
 use model::Offset;
 
+use super::deadline::{Interrupted, Watch};
 use super::filter::as_text;
 use super::key::Key;
 use super::parse::ContextQuery;
-use super::scan::{Interrupted, Watch};
 use super::search::Found;
 use super::stats::{Lack, Stats};
 use crate::index::FieldReader;

@@ -2,9 +2,10 @@
 
 use model::Partition;
 
+use super::deadline::{Interrupted, Watch};
 use super::filter::Filter;
 use super::key::{Direction, Key, Order};
-use super::scan::{Interrupted, Scanner, Sink, Wanted, Watch};
+use super::scan::{Scanner, Sink, Wanted};
 use super::stats::{Lack, Stats};
 use super::units::{Snapshot, Units};
 

@@ -12,6 +12,7 @@ use super::fan_out::Share;
 use super::needle::Needle;
 use super::pattern::Pattern;
 use super::probe::{Edge, Probe};
+use super::run::Run;
 use crate::index::{self, Fields, Text};
 
 /// What records have to be to be found.
@@ -139,6 +140,11 @@ impl Filter {
             || (self.from_ms, self.to_ms) != (0, u64::MAX)
     }
 
+    /// Whether most lines have to be looked at: nothing that is asked for can be looked up, or looked for quickly.
+    pub(super) fn is_expensive(&self) -> bool {
+        self.looks_at_text() && self.needles().is_empty() && self.probe().is_empty()
+    }
+
     /// Whether there is more to a record than its time, service and level.
     pub(super) fn looks_at_text(&self) -> bool {
         !self.labels.is_empty() || !self.lines.is_empty()
@@ -156,13 +162,21 @@ impl Filter {
 
     /// Whether its message and labels are wanted.
     pub(super) fn passes_text(&self, fields: &Fields<'_>) -> bool {
-        if !self.lines.is_empty() {
-            let message = fields.message.decode();
-            if !self.lines.iter().all(|line| line.passes(&message)) {
-                return false;
-            }
+        self.passes_message(fields.message) && self.labels.iter().all(|label| label.passes(fields))
+    }
+
+    /// Whether its message is wanted.
+    pub(super) fn passes_message(&self, message: Text<'_>) -> bool {
+        if self.lines.is_empty() {
+            return true;
         }
-        self.labels.iter().all(|label| label.passes(fields))
+        let message = message.decode();
+        self.lines.iter().all(|line| line.passes(&message))
+    }
+
+    /// Whether a record's message tells all that its time, service and level do not.
+    pub(super) fn is_of_message_alone(&self) -> bool {
+        self.labels.is_empty() && !self.lines.is_empty()
     }
 
     /// What to ask of a block before it is looked at.
@@ -197,6 +211,16 @@ impl Filter {
                 LabelValue::Matching(_) => None,
             });
         of_lines.chain(of_labels).filter(|needle| needle.length() > 0).collect()
+    }
+
+    /// The longest run of characters of one kind that the message of every record which passes holds.
+    pub(super) fn run(&self) -> Option<&Run> {
+        let matches = self.lines.iter().filter(|line| !line.is_negated);
+        let runs = matches.filter_map(|line| match &line.wanted {
+            LineContent::Match(pattern, _) => pattern.run.as_deref(),
+            _ => None,
+        });
+        runs.max_by_key(|run| run.length())
     }
 }
 

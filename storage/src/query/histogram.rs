@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::deadline::Watch;
 use super::drive;
 use super::filter::{Filter, as_text};
 use super::key::{Direction, Key, Order};
 use super::parse::{Cut, HistogramQuery};
-use super::scan::{Sink, Wanted, Watch};
+use super::scan::{Sink, Wanted};
+use super::search::in_parallel;
 use super::stats::{Lack, Stats};
 use super::units::{Indexed, Snapshot};
 use crate::index::{Columns, Fields};
@@ -115,6 +117,29 @@ pub(super) fn histogram(
         lacks.push(Lack::Names);
     }
     (counts.into_histogram(), lacks, run.stats)
+}
+
+/// Counts with so many threads at once, this one included, each in its part of the segments.
+pub(super) fn histogram_in_parallel(
+    snapshot: &Snapshot,
+    filter: &Filter,
+    buckets: Buckets,
+    watch: &Watch,
+    threads: usize,
+) -> (Histogram, Vec<Lack>, Stats) {
+    let parts = if threads > 1 { snapshot.split(threads) } else { Vec::new() };
+    if parts.len() < 2 {
+        return histogram(snapshot, filter, buckets, watch);
+    }
+    let (mut counts, mut lacks, mut stats) = (Vec::new(), Vec::new(), Stats::default());
+    for part in in_parallel(&parts, |part| histogram(part, filter, buckets, watch)) {
+        counts.push(part.0);
+        lacks.extend(part.1);
+        stats.add(&part.2);
+    }
+    lacks.sort_unstable_by_key(ToString::to_string);
+    lacks.dedup();
+    (Histogram::merge(counts, buckets), lacks, stats)
 }
 
 impl Histogram {

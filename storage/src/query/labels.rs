@@ -6,10 +6,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::deadline::Watch;
 use super::drive;
 use super::filter::{Filter, as_text};
 use super::key::{Direction, Key, Order};
-use super::scan::{Sink, Wanted, Watch};
+use super::scan::{Sink, Wanted};
 use super::stats::{Lack, Stats};
 use super::units::Snapshot;
 use crate::index::{FieldReader, Fields};

@@ -5,6 +5,7 @@
 //! [`Pool`]. Must not know of HTTP, nor of the partitions' actors: it has readers and indexes.
 
 mod context;
+mod deadline;
 mod drive;
 mod encode;
 mod fan_out;
@@ -19,6 +20,7 @@ mod pattern;
 mod pool;
 mod probe;
 mod read;
+mod run;
 mod scan;
 mod search;
 mod selection;
@@ -36,8 +38,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::limits as shared;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
+pub use deadline::Watch;
 pub use encode::{Format, RecordWriter};
 pub use fan_out::{PeerAnswer, PeerError, Peers, Plan, SHARE, Share};
 pub use filter::Filter;
@@ -51,7 +54,6 @@ pub use parse::{
 };
 pub use pool::{Pool, PoolError};
 pub use read::ReadRange;
-pub use scan::Watch;
 pub use search::Found;
 pub use services::{ServiceSummary, merge_services};
 pub use stats::{Lack, Stats};
@@ -158,9 +160,13 @@ impl Queries {
     /// When too much runs already.
     pub async fn search(&self, query: Query, format: Format) -> Result<RecordsAnswer, PoolError> {
         let partitions = Arc::clone(&self.partitions);
+        let pool = self.pool.clone();
         self.run(move |watch| {
             let snapshot = Snapshot::now(&partitions, &query.filter);
-            let found = search::search(&snapshot, &query, shared::QUERY_ANSWER_BYTES_MAX, watch);
+            let more = more_threads(&pool, &query.filter);
+            let (bytes_max, threads) = (shared::QUERY_ANSWER_BYTES_MAX, 1 + more.len());
+            let found = search::search_in_parallel(&snapshot, &query, bytes_max, watch, threads);
+            drop(more);
             let body = found.encode(format, query.with_places);
             let records = found.records.len();
             let Found { next, lacks, stats, .. } = found;
@@ -233,8 +239,10 @@ impl Queries {
         filter: Filter,
         buckets: Buckets,
     ) -> Result<CountsAnswer<Histogram>, PoolError> {
+        let pool = self.pool.clone();
         self.count(filter, move |snapshot, filter, watch| {
-            histogram::histogram(snapshot, filter, buckets, watch)
+            let more = more_threads(&pool, filter);
+            histogram::histogram_in_parallel(snapshot, filter, buckets, watch, 1 + more.len())
         })
         .await
     }
@@ -314,6 +322,11 @@ impl Queries {
         };
         self.pool.run(limits::QUERY_WAIT_MAX, timed).await
     }
+}
+
+/// Further threads for a query that has to look at most lines: one that the index and literals do not help.
+fn more_threads(pool: &Pool, filter: &Filter) -> Vec<OwnedSemaphorePermit> {
+    if filter.is_expensive() { pool.spare_slots(limits::QUERY_THREADS_MAX - 1) } else { Vec::new() }
 }
 
 /// An answer that tells how long it took.

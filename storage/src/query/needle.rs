@@ -89,7 +89,7 @@ impl Needle {
 }
 
 /// The lines of a batch, in order, without their newlines.
-fn lines(batch: &[u8]) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn lines(batch: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     std::iter::from_fn(move || {
         let rest = batch.get(start..).filter(|rest| !rest.is_empty())?;
@@ -101,7 +101,7 @@ fn lines(batch: &[u8]) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// The line that holds `position`, without its newline.
-fn line_around(batch: &[u8], position: usize) -> Range<usize> {
+pub(super) fn line_around(batch: &[u8], position: usize) -> Range<usize> {
     let (before, after) = batch.split_at_checked(position).unwrap_or((batch, &[]));
     let start = memrchr(b'\n', before).map_or(0, |newline| newline + 1);
     let end = memchr(b'\n', after).map_or(batch.len(), |newline| position + newline);

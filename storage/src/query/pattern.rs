@@ -7,6 +7,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use super::probe::{Edge, Probe};
+use super::run::Run;
 use crate::index;
 
 /// Bytes of a pattern.
@@ -35,6 +36,8 @@ pub(super) struct Pattern {
     pub(super) probe: Probe,
     /// Texts that every match contains just so.
     pub(super) literals: Vec<String>,
+    /// The longest run of characters of one kind that every match contains.
+    pub(super) run: Option<Box<Run>>,
 }
 
 impl Pattern {
@@ -53,7 +56,12 @@ impl Pattern {
         let mut required = Required::default();
         required.add(&hir, 0);
         required.end_run(Edge::Open);
-        Ok(Self { regex, probe: required.probe, literals: required.literals })
+        Ok(Self {
+            regex,
+            probe: required.probe,
+            literals: required.literals,
+            run: required.class_run.map(Box::new),
+        })
     }
 
     /// A pattern that matches whole texts.
@@ -64,7 +72,7 @@ impl Pattern {
         // By itself first: what is wrong with it is to be told in its own words.
         compile(pattern, pattern)?;
         let regex = compile(pattern, &format!(r"\A(?:{pattern})\z"))?;
-        Ok(Self { regex, probe: Probe::default(), literals: Vec::new() })
+        Ok(Self { regex, probe: Probe::default(), literals: Vec::new(), run: None })
     }
 
     /// Whether `text` matches.
@@ -98,6 +106,7 @@ fn last_line(message: &str) -> String {
 struct Required {
     probe: Probe,
     literals: Vec<String>,
+    class_run: Option<Run>,
     /// Characters one after another that every match contains, folded.
     run: String,
     /// Whether the run is contained just so, and not in another case only.
@@ -110,6 +119,7 @@ impl Default for Required {
         Self {
             probe: Probe::default(),
             literals: Vec::new(),
+            class_run: None,
             run: String::new(),
             is_exact: true,
             left: Edge::Open,
@@ -143,6 +153,9 @@ impl Required {
             HirKind::Concat(parts) => parts.iter().for_each(|part| self.add(part, depth + 1)),
             HirKind::Repetition(repetition) => {
                 self.end_run(Edge::Open);
+                if let HirKind::Class(class) = repetition.sub.kind() {
+                    self.add_class_run(class, repetition.min as usize);
+                }
                 if repetition.min > 0 {
                     self.add(&repetition.sub, depth + 1);
                     self.end_run(Edge::Open);
@@ -152,6 +165,13 @@ impl Required {
                 self.end_run(Edge::Open);
                 self.add_any(alternatives, depth + 1);
             }
+        }
+    }
+
+    /// Keeps the longest.
+    fn add_class_run(&mut self, class: &Class, length: usize) {
+        if self.class_run.as_ref().is_none_or(|known| known.length() < length) {
+            self.class_run = Run::of_class(class, length).or(self.class_run.take());
         }
     }
 

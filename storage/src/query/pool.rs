@@ -54,6 +54,14 @@ impl Pool {
         }
     }
 
+    /// Slots for so many further threads of a piece of work, as far as they are free just now and the machine has cores for
+    /// them. Who is waiting comes first.
+    pub fn spare_slots(&self, count: usize) -> Vec<OwnedSemaphorePermit> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = count.min(cores.saturating_sub(1));
+        std::iter::from_fn(|| Arc::clone(&self.slots).try_acquire_owned().ok()).take(count).collect()
+    }
+
     /// Runs `work` on a blocking thread, waiting for a free one for `wait_max`. The bytes that `work` returns beside
     /// its result are counted until they are dropped.
     ///

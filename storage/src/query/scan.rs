@@ -6,18 +6,17 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use memchr::memchr_iter;
 use model::{Offset, Partition};
 
+use super::deadline::{Interrupted, Watch};
 use super::filter::Filter;
 use super::key::{Direction, Key, Order};
 use super::needle::Needle;
+use super::run::Run;
 use super::units::{Indexed, Snapshot, Unit};
-use crate::index::{Columns, FieldReader, Fields};
+use crate::index::{Columns, FieldReader, Fields, message_of};
 use crate::log::{LogError, StoredBatch};
 
 /// Bytes of a batch that is kept for the next block of it.
@@ -25,43 +24,6 @@ const HELD_BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// How often a text has to be seen to be called frequent.
 const NEEDLE_SAMPLE_MAX: usize = 256;
-
-/// When a scan has to end before it is done.
-#[derive(Clone, Debug)]
-pub struct Watch {
-    deadline: Instant,
-    abandoned: Arc<AtomicBool>,
-}
-
-/// The scan ran out of time, or nobody waits for it any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Interrupted;
-
-/// Tells the scans of a query, when dropped, that nobody waits for them any more.
-#[derive(Debug)]
-pub struct AbandonOnDrop(Arc<AtomicBool>);
-
-impl Drop for AbandonOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Watch {
-    /// A watch that ends scans at `deadline`, or when the other value is dropped.
-    pub fn until(deadline: Instant) -> (Self, AbandonOnDrop) {
-        let abandoned = Arc::new(AtomicBool::new(false));
-        (Self { deadline, abandoned: Arc::clone(&abandoned) }, AbandonOnDrop(abandoned))
-    }
-
-    /// Fails when it is time to end.
-    pub(super) fn check(&self) -> Result<(), Interrupted> {
-        if self.abandoned.load(Ordering::Relaxed) || Instant::now() >= self.deadline {
-            return Err(Interrupted);
-        }
-        Ok(())
-    }
-}
 
 /// Whether a record is wanted by its place in the order of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +69,8 @@ pub(super) struct Scanner<'q> {
     watch: &'q Watch,
     /// Texts of which one is looked for: the rarest, once that is known.
     needles: Vec<&'q Needle>,
+    /// What is looked for where there is no text; not any more when it is in most lines.
+    run: Option<&'q Run>,
     reader: FieldReader,
     columns: Columns,
     lines: Vec<LineAt>,
@@ -142,6 +106,7 @@ impl<'q> Scanner<'q> {
             order,
             watch,
             needles: filter.needles(),
+            run: filter.run(),
             reader: FieldReader::default(),
             columns: Columns::default(),
             lines: Vec::new(),
@@ -266,6 +231,7 @@ impl<'q> Scanner<'q> {
     fn scan_lines(&mut self, unit: &Unit, sink: &mut impl Sink) -> Result<(), Interrupted> {
         let mut columns = std::mem::take(&mut self.columns);
         let has_columns = self.needles.is_empty()
+            && self.run.is_none()
             && unit
                 .indexed
                 .as_ref()
@@ -275,6 +241,9 @@ impl<'q> Scanner<'q> {
             scanner.choose_needle(&batch.bytes);
             let mut lines = std::mem::take(&mut scanner.lines);
             scanner.find_lines(unit, batch, known, &mut lines);
+            if lines.len() as u64 > batch.end_offset().since(batch.base_offset) / 2 {
+                scanner.run = None;
+            }
             if scanner.direction == Direction::Backward {
                 lines.reverse();
             }
@@ -338,9 +307,14 @@ impl<'q> Scanner<'q> {
             let (start, end) = (range.start + line.start, range.start + line.end);
             lines.push(LineAt { offset, start, end, timestamp_ms: None });
         };
-        match self.needles.first() {
-            Some(needle) => {
-                for line in needle.candidates(part) {
+        let candidates = match (self.needles.first(), self.run) {
+            (Some(needle), _) => Some(needle.candidates(part)),
+            (None, Some(run)) => Some(run.candidates(part)),
+            (None, None) => None,
+        };
+        match candidates {
+            Some(candidates) => {
+                for line in candidates {
                     let between = part.get(counted..line.start).unwrap_or_default();
                     offset = offset.plus(memchr_iter(b'\n', between).count() as u64);
                     counted = line.start;
@@ -360,6 +334,7 @@ impl<'q> Scanner<'q> {
     fn take_lines(&mut self, unit: &Unit, batch: &StoredBatch, lines: &[LineAt], sink: &mut impl Sink) {
         let is_ordered = self.order == Order::Arrival
             || unit.indexed.as_ref().is_some_and(|indexed| indexed.block.is_in_time_order);
+        let is_of_message_alone = self.filter.is_of_message_alone() && !sink.needs_fields();
         for at in lines {
             let known = at.timestamp_ms.map(|timestamp_ms| self.key(unit, timestamp_ms, at.offset));
             if let Some(key) = known {
@@ -370,6 +345,16 @@ impl<'q> Scanner<'q> {
                 }
             }
             let line = batch.bytes.get(at.start..at.end).unwrap_or_default();
+            // Of what is known already the message is the rest.
+            if let Some(key) = known
+                && is_of_message_alone
+                && let Some(message) = message_of(line)
+            {
+                if self.filter.passes_message(message) {
+                    sink.take(key, None, line);
+                }
+                continue;
+            }
             // Stored lines were checked when they came; one that does not parse cannot match a filter.
             let Some(fields) = self.reader.fields_of(line) else { continue };
             let key = self.key(unit, fields.timestamp_ms, at.offset);

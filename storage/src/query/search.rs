@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use model::{Offset, Partition};
 
+use super::deadline::Watch;
 use super::drive;
 use super::encode::{Format, RecordWriter};
 use super::filter::Filter;
 use super::key::{Cursor, Direction, Key, Order};
 use super::parse::Query;
-use super::scan::{Sink, Wanted, Watch};
+use super::scan::{Sink, Wanted};
 use super::stats::{Lack, Stats};
 use super::units::Snapshot;
 use crate::index::Fields;
@@ -62,6 +63,80 @@ pub(super) fn search(snapshot: &Snapshot, query: &Query, bytes_max: usize, watch
     found
 }
 
+/// Searches with so many threads at once, this one included, each in its part of the segments.
+pub(super) fn search_in_parallel(
+    snapshot: &Snapshot,
+    query: &Query,
+    bytes_max: usize,
+    watch: &Watch,
+    threads: usize,
+) -> Found {
+    // Searching on from a cursor of arrival looks at ends of partitions, which parts do not have.
+    let parts = if threads > 1 && query.order == Order::Time { snapshot.split(threads) } else { Vec::new() };
+    if parts.len() < 2 {
+        return search(snapshot, query, bytes_max, watch);
+    }
+    let bytes_each = bytes_max / parts.len();
+    let found = in_parallel(&parts, |part| search(part, query, bytes_each, watch));
+    merge(found, query)
+}
+
+/// Does the same with each part on a thread of its own, the first on this one.
+pub(super) fn in_parallel<T: Send>(parts: &[Snapshot], work: impl Fn(&Snapshot) -> T + Sync) -> Vec<T> {
+    let Some((first, others)) = parts.split_first() else { return Vec::new() };
+    let work = &work;
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.iter().map(|part| scope.spawn(move || work(part))).collect();
+        let mut done = vec![work(first)];
+        for other in others {
+            match other.join() {
+                Ok(result) => done.push(result),
+                // The pool answers for it, as if it had happened here.
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    })
+}
+
+/// Puts together what was found in parts that have no record in common.
+fn merge(parts: Vec<Found>, query: &Query) -> Found {
+    let direction = query.direction;
+    let comes_first = |a: Key, b: Key| direction.comes_first(a, b);
+    let mut merged = Found::default();
+    // Behind the first place at which a part ends that has more, its records would be missing.
+    let mut next: Option<Key> = None;
+    for part in parts {
+        merged.stats.add(&part.stats);
+        for lack in part.lacks {
+            if !merged.lacks.contains(&lack) {
+                merged.lacks.push(lack);
+            }
+        }
+        if let Some(Cursor { key, .. }) = part.next {
+            next = Some(next.map_or(key, |next| if comes_first(key, next) { key } else { next }));
+        }
+        merged.records.extend(part.records);
+    }
+    if let Some(next) = next {
+        merged.records.retain(|(key, _)| !comes_first(next, *key));
+    }
+    match direction {
+        Direction::Backward => merged.records.sort_unstable_by_key(|(key, _)| std::cmp::Reverse(*key)),
+        Direction::Forward => merged.records.sort_unstable_by_key(|(key, _)| *key),
+    }
+    if merged.records.len() > query.limit {
+        merged.records.truncate(query.limit);
+        next = merged.records.last().map(|(key, _)| *key);
+    }
+    if merged.records.len() == query.limit {
+        // As many as were asked for: that a part had no room for more is told by the cursor.
+        merged.lacks.retain(|lack| *lack != Lack::Bytes);
+    }
+    merged.next = next.map(|key| Cursor { direction, key });
+    merged
+}
+
 /// What is left behind the cursor, so that what lies before it is not looked at again.
 fn behind_cursor(snapshot: &Snapshot, query: &Query) -> (Snapshot, Filter) {
     let (mut snapshot, mut filter) = (snapshot.clone(), query.filter.clone());
@@ -96,7 +171,11 @@ struct Best<'q> {
 
 impl<'q> Best<'q> {
     fn new(snapshot: &Snapshot, query: &'q Query, bytes_max: usize) -> Self {
-        let ends = snapshot.partitions.iter().map(|pinned| (pinned.index.partition(), pinned.end)).collect();
+        let mut ends: Vec<(Partition, Offset)> =
+            snapshot.partitions.iter().map(|pinned| (pinned.index.partition(), pinned.end)).collect();
+        // A part of a snapshot may have several pieces of one partition; what is behind the last is behind all.
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.dedup_by_key(|(partition, _)| *partition);
         Self { query, bytes_max, ends, records: BTreeMap::new(), bytes: 0, dropped: None, is_cut: false }
     }
 

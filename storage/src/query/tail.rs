@@ -11,13 +11,14 @@ use std::str::FromStr;
 use memchr::memchr;
 use model::{Offset, Partition};
 
+use super::deadline::Watch;
 use super::drive;
 use super::encode::{Format, RecordWriter};
 use super::filter::Filter;
 use super::key::{Direction, Key, Order};
 use super::merge::split_place;
 use super::parse::{Query, TailQuery};
-use super::scan::{Sink, Wanted, Watch};
+use super::scan::{Sink, Wanted};
 use super::search;
 use super::stats::Lack;
 use super::units::{Pinned, Snapshot};

@@ -126,6 +126,24 @@ impl Snapshot {
         Self { partitions: wanted.map(pin).collect() }
     }
 
+    /// The same in up to `count` parts of about as many bytes, cut between segments: no record is in two.
+    pub(super) fn split(&self, count: usize) -> Vec<Self> {
+        let mut segments: Vec<(usize, SegmentExtent)> = self.segments().collect();
+        segments.sort_by_key(|(_, extent)| std::cmp::Reverse(extent.data_bytes));
+        let mut parts: Vec<(u64, Vec<Pinned>)> = vec![(0, Vec::new()); count.clamp(1, segments.len().max(1))];
+        for (place, extent) in segments {
+            let Some(pinned) = self.partitions.get(place) else { continue };
+            let Some((bytes, part)) = parts.iter_mut().min_by_key(|(bytes, _)| *bytes) else { continue };
+            *bytes += extent.data_bytes;
+            part.push(Pinned {
+                index: Arc::clone(&pinned.index),
+                begin: pinned.begin.max(extent.base_offset),
+                end: pinned.end.min(extent.end_offset),
+            });
+        }
+        parts.into_iter().map(|(_, partitions)| Self { partitions }).collect()
+    }
+
     /// The segments of all partitions, each with its partition's place.
     pub(super) fn segments(&self) -> impl Iterator<Item = (usize, SegmentExtent)> {
         self.partitions.iter().enumerate().flat_map(|(place, pinned)| {

@@ -110,6 +110,9 @@ fn any_parameter() -> impl Strategy<Value = (String, String)> {
         "a*",
         "(?s)user.*x",
         "TIME(?:OUT)?",
+        r"(?i)[a-z]{5}",
+        r"=[0-9a-f]{5,}",
+        r"\w{7}",
     ];
     let label = (
         pick(vec!["label.region", "label.region!", "label.trace", "label.r", "label.none!"]),
@@ -330,6 +333,9 @@ impl Node {
         loop {
             let found = self.search(&query);
             assert_eq!(found.lacks, [], "{asked:?}");
+            if pages.is_empty() && asked.limit.is_multiple_of(2) {
+                self.ask_in_parallel(&query, &found);
+            }
             assert!(found.records.len() <= asked.limit);
             assert!(
                 found.next.is_none() || found.records.len() == asked.limit,
@@ -343,6 +349,16 @@ impl Node {
         }
         assert_eq!(pages, lines_of(&expected), "{asked:?}");
         self.ask_counts(asked, &query.filter, &expected);
+    }
+
+    /// Threads make no difference.
+    fn ask_in_parallel(&self, query: &Query, found: &Found) {
+        let snapshot = Snapshot::now(&self.partitions, &query.filter);
+        let parallel = search::search_in_parallel(&snapshot, query, usize::MAX, &no_hurry(), 2);
+        assert_eq!(
+            (found_lines(&parallel), parallel.next, parallel.lacks),
+            (found_lines(found), found.next, Vec::new())
+        );
     }
 
     fn ask_counts(&self, asked: &Asked, filter: &Filter, expected: &[Stored]) {
@@ -371,6 +387,10 @@ impl Node {
                 .unwrap();
         let (histogram, lacks, _) = histogram::histogram(&snapshot, filter, buckets, &no_hurry());
         assert_eq!(lacks, []);
+        if asked.is_forward {
+            let parallel = histogram::histogram_in_parallel(&snapshot, filter, buckets, &no_hurry(), 2);
+            assert_eq!((&parallel.0, parallel.1), (&histogram, Vec::new()), "{asked:?}");
+        }
         for (bucket, place) in histogram.buckets.iter().zip(0..) {
             let begin = buckets.from_ms + place * buckets.step_ms;
             let within = |stored: &&Stored| (begin..begin + buckets.step_ms).contains(&stored.key.rank);

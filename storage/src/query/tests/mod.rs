@@ -1,6 +1,7 @@
 //! The query engine against a plain reading of all records. The harness is here, the scenarios in the modules.
 
 mod differential;
+mod frozen;
 mod scenarios;
 
 use std::collections::BTreeMap;
