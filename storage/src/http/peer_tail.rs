@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use memchr::memchr;
 use model::wire;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
@@ -47,8 +47,12 @@ pub(super) struct PeerTail {
     parameters: Vec<(String, String)>,
     /// How far it got.
     positions: Option<Positions>,
-    /// Whether it has begun once: what was there before is not asked for again.
+    /// Whether its beginning was told.
     has_begun: bool,
+    /// Whether it was called before: what was there then is not asked for again.
+    is_repeated: bool,
+    /// Set once all beginnings were put together: only then comes what follows them.
+    go: watch::Receiver<bool>,
 }
 
 /// Why a call ended.
@@ -74,9 +78,10 @@ impl PeerTail {
         share: Share,
         parameters: &[(String, String)],
         positions: Option<Positions>,
+        go: watch::Receiver<bool>,
     ) -> Self {
         let (shared, url, parameters) = (shared.clone(), url.to_owned(), parameters.to_vec());
-        Self { shared, url, share, parameters, positions, has_begun: false }
+        Self { shared, url, share, parameters, positions, has_begun: false, is_repeated: false, go }
     }
 
     /// Hands on what the node says until nobody takes it, as from this number.
@@ -96,6 +101,7 @@ impl PeerTail {
             if sender.send((number, FromPeer::Lost(lost))).await.is_err() {
                 return;
             }
+            self.is_repeated = true;
             if self.positions != heard_before {
                 pause = limits::PEER_TAIL_PAUSE_MIN;
             }
@@ -132,7 +138,11 @@ impl PeerTail {
             let mut events = Vec::new();
             parser.take(&data, &mut events)?;
             for heard in self.understand(events, &partial)? {
+                let has_begun = matches!(heard, FromPeer::Begun { .. });
                 sender.send((number, heard)).await.map_err(|_gone| Ended::Unwanted)?;
+                if has_begun {
+                    self.go.wait_for(|go| *go).await.map_err(|_gone| Ended::Unwanted)?;
+                }
             }
         }
     }
@@ -140,8 +150,9 @@ impl PeerTail {
     /// Calls the node; an answer that is a tail.
     async fn open(&self) -> Result<(HeaderMap, Incoming), Ended> {
         let parameters = self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let none_again = self.has_begun.then_some(("last", "0"));
-        let parameters = parameters.filter(|(name, _)| !self.has_begun || *name != "last").chain(none_again);
+        let none_again = self.is_repeated.then_some(("last", "0"));
+        let parameters =
+            parameters.filter(|(name, _)| !self.is_repeated || *name != "last").chain(none_again);
         let path_and_query = scope::path_and_query("/v1/tail", parameters);
         let id = self.positions.as_ref().map(ToString::to_string);
         let headers: Vec<(&str, &str)> = id.iter().map(|id| (LAST_EVENT_ID, id.as_str())).collect();

@@ -26,8 +26,8 @@ use super::scope::{self, Scope};
 use super::{Shared, parameters};
 use crate::limits;
 use crate::query::{
-    Filter, Lack, ParameterError, Plan, PoolError, Positions, TailBegin, TailBounds, TailEvent, TailQuery,
-    TailRecord,
+    Filter, Lack, ParameterError, PeerError, Plan, PoolError, Positions, TailBegin, TailBounds, TailEvent,
+    TailQuery, TailRecord,
 };
 
 /// The header with which a client says how far it got.
@@ -69,8 +69,9 @@ pub(super) async fn tail(State(shared): State<Shared>, request: Request) -> Resu
     let place = Arc::clone(&tails.places).try_acquire_owned().map_err(|_none_left| ApiError::TailsFull)?;
     let query = TailQuery { filter: query.filter.within(plan.own.clone()), ..query };
     let (sender, peers) = mpsc::channel(1);
+    let go = watch::Sender::new(false);
     for (number, (url, share)) in plan.calls.iter().enumerate() {
-        let call = PeerTail::new(&shared, url, share.clone(), &parameters, resumed.clone());
+        let call = PeerTail::new(&shared, url, share.clone(), &parameters, resumed.clone(), go.subscribe());
         // It ends with the tail: nobody takes what it hears then.
         tokio::spawn(call.follow(number, sender.clone()));
     }
@@ -85,13 +86,15 @@ pub(super) async fn tail(State(shared): State<Shared>, request: Request) -> Resu
         own_positions: own.positions.clone(),
         lacks: BTreeMap::new(),
         peers,
+        go,
         news,
         is_closing: tails.is_closing.subscribe(),
         bounds: tails.bounds,
         shared: shared.clone(),
         _place: place,
     };
-    let (begun, partial) = tail.begin(own, plan.calls.len(), query.last).await?;
+    let urls: Vec<&str> = plan.calls.iter().map(|(url, _)| url.as_str()).collect();
+    let (begun, partial) = tail.begin(own, &urls, query.last).await?;
     let (sender, chunks) = mpsc::channel(1);
     tokio::spawn(tail.run(begun, sender));
     Ok(response(chunks, partial))
@@ -140,6 +143,8 @@ struct Tail {
     /// By node, what is not told.
     lacks: BTreeMap<usize, Lack>,
     peers: mpsc::Receiver<(usize, FromPeer)>,
+    /// Tells the peers that all has begun.
+    go: watch::Sender<bool>,
     news: watch::Receiver<u64>,
     is_closing: watch::Receiver<bool>,
     bounds: TailBounds,
@@ -152,13 +157,13 @@ impl Tail {
     async fn begin(
         &mut self,
         own: TailBegin,
-        peers: usize,
+        peers: &[&str],
         last: usize,
     ) -> Result<(Vec<u8>, Option<String>), ApiError> {
         let TailBegin { mut records, positions, lacks } = own;
         self.positions.update(&positions);
         let mut lacks: Vec<String> = lacks.iter().map(ToString::to_string).collect();
-        let mut waiting: Vec<usize> = (0..peers).collect();
+        let mut waiting: Vec<usize> = (0..peers.len()).collect();
         let mut elsewhere = 0;
         let deadline = Instant::now() + limits::PEER_TAIL_BEGIN_MAX;
         while !waiting.is_empty() {
@@ -180,11 +185,13 @@ impl Tail {
                 }
             }
         }
-        if peers > 0 && elsewhere == peers {
+        if !peers.is_empty() && elsewhere == peers.len() {
             self.shared.app.check_partition(self.filter.partition)?;
         }
+        self.go.send_replace(true);
         for number in waiting {
-            self.lacks.entry(number).or_insert(Lack::Time);
+            let url = peers.get(number).copied().unwrap_or_default();
+            self.lacks.entry(number).or_insert_with(|| Lack::node(url, &PeerError::TimedOut));
         }
         lacks.extend(self.lacks.values().map(ToString::to_string));
         records.sort_by_key(|record| (record.timestamp_ms, record.partition, record.offset));

@@ -56,6 +56,11 @@ impl Cluster {
     }
 
     async fn start_with(count: u16, tail_bounds: TailBounds) -> Self {
+        Self::start_beside(count, tail_bounds, &[]).await
+    }
+
+    /// Nodes that are told of these others too.
+    async fn start_beside(count: u16, tail_bounds: TailBounds, others: &[Url]) -> Self {
         let options = ServerOptions {
             connections_max: 64,
             header_timeout: Duration::from_secs(30),
@@ -64,10 +69,10 @@ impl Cluster {
         let address = "127.0.0.1:0".parse().unwrap();
         let servers: Vec<Server> = (0..count).map(|_| Server::bind(address, options).unwrap()).collect();
         // Each is told all URLs, its own among them.
-        let urls: Vec<Url> = servers
+        let own = servers
             .iter()
-            .map(|server| format!("http://{}", server.local_address().unwrap()).parse().unwrap())
-            .collect();
+            .map(|server| format!("http://{}", server.local_address().unwrap()).parse().unwrap());
+        let urls: Vec<Url> = own.chain(others.iter().cloned()).collect();
         let nodes = servers.into_iter().zip(0..).map(|(server, number)| Node::start(server, number, &urls, tail_bounds));
         Self { nodes: nodes.collect(), client: Client::builder(TokioExecutor::new()).build_http() }
     }

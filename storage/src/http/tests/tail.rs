@@ -123,6 +123,28 @@ async fn a_tail_begins_with_the_newest_of_all_nodes_and_goes_on_at_another_where
 }
 
 #[tokio::test]
+async fn what_comes_while_a_node_is_waited_for_is_told_once_and_in_order() {
+    // It takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url: Url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+    let cluster = Cluster::start_beside(2, TailBounds::default(), std::slice::from_ref(&url)).await;
+    let mut tail = Tail::open(&cluster, 0, "last=0", "").await;
+    assert!(tail.partial().contains(url.as_str().trim_end_matches('/')), "{}", tail.partial());
+    let (_, id) = tail.begun().await;
+    let times: Vec<u64> = (0..60).collect();
+    for time in &times {
+        append_at(&cluster, 3, *time).await;
+    }
+    let mut tail = Tail::open(&cluster, 0, "", &id).await;
+    assert_eq!(tail.begun().await.0, [0; 0]);
+    for time in times {
+        let event = tail.next().await.unwrap();
+        assert_eq!((event.name.as_str(), event.time()), ("record", time));
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_tail_tells_what_passes_its_filters() {
     let cluster = Cluster::start(2).await;
     cluster.fill(20).await;
