@@ -10,7 +10,8 @@ use crate::client::Client;
 #[derive(Debug)]
 pub struct Tail {
     response: Response,
-    text: String,
+    /// What came and was not told yet. A character may come in two pieces.
+    bytes: Vec<u8>,
     last_id: String,
 }
 
@@ -35,7 +36,7 @@ impl Tail {
         }
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
-        Self { response, text: String::new(), last_id: last_id.to_owned() }
+        Self { response, bytes: Vec::new(), last_id: last_id.to_owned() }
     }
 
     /// The id with which another tail goes on.
@@ -49,7 +50,9 @@ impl Tail {
     /// When it is not what a tail tells.
     pub async fn next(&mut self) -> Option<Told> {
         loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
+            if let Some(end) = self.bytes.array_windows().position(|two| two == b"\n\n") {
+                let event: Vec<u8> = self.bytes.drain(..end + 2).collect();
+                let event = std::str::from_utf8(&event).unwrap();
                 let field =
                     |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
                 let name = field("event").map(str::to_owned);
@@ -57,7 +60,6 @@ impl Tail {
                 if let Some(id) = field("id") {
                     id.clone_into(&mut self.last_id);
                 }
-                self.text = rest.to_owned();
                 let (Some(name), Some(data)) = (name, data) else { continue };
                 if name != "record" {
                     return Some(Told::Other(name, data));
@@ -68,7 +70,7 @@ impl Tail {
                 return Some(Told::Record(partition, offset, Box::new(record)));
             }
             let chunk = self.response.chunk().await.ok()??;
-            self.text += std::str::from_utf8(&chunk).unwrap();
+            self.bytes.extend_from_slice(&chunk);
         }
     }
 }

@@ -79,7 +79,8 @@ pub(super) async fn tail(State(shared): State<Shared>, request: Request) -> Resu
     let news = shared.app.queries.news();
     // What a node that is silent now has told before stays in the ids: it may be back at the next try.
     let positions = resumed.clone().unwrap_or_default();
-    let own = shared.app.queries.tail_begin(query.clone(), resumed).await?;
+    let mut own = shared.app.queries.tail_begin(query.clone(), resumed).await?;
+    own.lacks.extend(plan.nowhere.iter().map(|partition| Lack::Nowhere(*partition)));
     let mut tail = Tail {
         filter: Arc::new(query.filter),
         positions,
@@ -211,11 +212,15 @@ impl Tail {
         let mut out = begun;
         // What came since the beginning was made is looked at at once.
         let (mut is_new, mut look_at) = (true, Instant::now());
+        // Counted from what was sent last: what comes and does not pass is silence to the reader.
+        let mut quiet_until = Instant::now() + self.bounds.heartbeat;
         loop {
-            if !out.is_empty() && !self.send(&sender, std::mem::take(&mut out)).await {
-                return;
+            if !out.is_empty() {
+                if !self.send(&sender, std::mem::take(&mut out)).await {
+                    return;
+                }
+                quiet_until = Instant::now() + self.bounds.heartbeat;
             }
-            let quiet_until = Instant::now() + limits::TAIL_HEARTBEAT;
             let mut happened = Happened::Nothing;
             tokio::select! {
                 _ = self.is_closing.wait_for(|is_closing| *is_closing) => return,

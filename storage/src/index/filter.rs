@@ -1,8 +1,8 @@
 //! What a block's messages can hold: a filter of whole words, and one of their grams.
 //!
 //! Words are in a split-block Bloom filter (as in Apache Parquet's specification, "Bloom filter": blocks of 256 bits,
-//! one bit in each of eight words of 32), beside numbers of services and of labels with their values. Grams are one
-//! bit each: a literal has several, and each halves the blocks that are left more than once.
+//! one bit in each of eight words of 32), beside numbers of words' beginnings, of services, and of labels with their
+//! values. Grams are one bit each: a literal has several, and each halves the blocks that are left more than once.
 //!
 //! Invariant: what was put in is found. What was not is found seldom.
 
@@ -61,6 +61,9 @@ impl FilterBuilder {
         token::for_each_word(bytes, start, end, |at, length| {
             if self.add_key(token::word_key(bytes, at, length)) {
                 let word = bytes.get(at..at + length).unwrap_or_default();
+                if let Some(beginning) = word.first_chunk() {
+                    self.add_key(token::beginning_key(*beginning));
+                }
                 token::for_each_gram(word, |gram| set(&mut self.grams, gram));
             }
         });
@@ -257,6 +260,9 @@ mod tests {
             let message = token::fold_fully(&messages[at.index(messages.len())]);
             token::for_each_word(message.as_bytes(), 0, message.len(), |start, length| {
                 assert!(filter.may_have_key(token::word_key(message.as_bytes(), start, length)));
+                if let Some(beginning) = message.as_bytes()[start..start + length].first_chunk() {
+                    assert!(filter.may_have_key(token::beginning_key(*beginning)));
+                }
                 token::for_each_gram(&message.as_bytes()[start..start + length], |gram| assert!(filter.may_have_gram(gram)));
             });
             let start = cut.index(message.len() + 1);

@@ -28,8 +28,8 @@ pub(crate) use fields::{FieldReader, Fields, Text, message_of};
 pub(crate) use filter::BlockFilter;
 pub(crate) use names::Names;
 pub(crate) use token::{
-    first_gram, fold, fold_char, fold_fully, for_each_word, inner_gram, is_word_byte, label_key, service_key,
-    word_key,
+    beginning_key, fold, fold_char, fold_fully, for_each_word, inner_gram, is_word_byte, label_key,
+    service_key, word_key,
 };
 
 pub use indexer::{Indexer, IndexerThread};

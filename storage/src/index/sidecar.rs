@@ -19,7 +19,8 @@ use crate::log::SegmentExtent;
 /// Bytes of either file's header.
 pub(super) const HEADER_BYTES: usize = 128;
 
-const VERSION: u16 = 1;
+/// The first had no words' beginnings among its keys: such files are made again.
+const VERSION: u16 = 2;
 const COLUMNS_MAGIC: &[u8; 8] = b"edgelogK";
 const FILTER_MAGIC: &[u8; 8] = b"edgelogF";
 

@@ -18,8 +18,8 @@ const K1: u64 = 0xD6E8_FEB8_6659_FD93;
 /// ASCII letters of both cases differ in this bit; of all other characters of words no two do.
 const CASE_BITS: u64 = 0x2020_2020_2020_2020;
 
-/// Marks a gram that begins its word.
-const FIRST_GRAM: u32 = 0x0101_0101;
+/// Marks the number of a word's beginning.
+const BEGINNING: u64 = 0x0101_0101;
 
 /// Masks of a number's first bytes.
 const FIRST_BYTES: [u64; 9] = [
@@ -177,21 +177,18 @@ fn exact_key(bytes: &[u8]) -> u64 {
     mix(key ^ K0 ^ u64::from_le_bytes(last), K1)
 }
 
-/// Hands the number of each gram of a word to `gram`: first the one that says that it begins the word.
+/// Hands the number of each gram of a word to `gram`.
 #[inline]
 pub(crate) fn for_each_gram(word: &[u8], mut gram: impl FnMut(u32)) {
-    if let Some(first) = word.first_chunk() {
-        gram(first_gram(*first));
-    }
     for window in word.array_windows() {
         gram(inner_gram(*window));
     }
 }
 
-/// The number of these bytes at the beginning of a word.
+/// The number of the words that begin with these bytes.
 #[inline]
-pub(crate) fn first_gram(bytes: [u8; GRAM_BYTES]) -> u32 {
-    spread((u32::from_le_bytes(bytes) | CASE_BITS as u32) ^ FIRST_GRAM)
+pub(crate) fn beginning_key(bytes: [u8; GRAM_BYTES]) -> u64 {
+    mix(u64::from(u32::from_le_bytes(bytes) | CASE_BITS as u32) ^ K0, BEGINNING ^ K1)
 }
 
 /// The number of these bytes anywhere in a word.

@@ -40,6 +40,14 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn length(&self) -> io::Result<u64>;
     /// Reads up to `buffer.len()` bytes; 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Appends up to `length` bytes to `buffer`; 0 at the end of the file.
+    fn read_onto(&self, buffer: &mut Vec<u8>, length: usize, position: u64) -> io::Result<usize> {
+        let start = buffer.len();
+        buffer.resize(start + length, 0);
+        let read = self.read_at(buffer.get_mut(start..).unwrap_or_default(), position);
+        buffer.truncate(start + read.as_ref().copied().unwrap_or_default());
+        read
+    }
     /// Writes the slices one after another; may write less than all, as the system may.
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize>;
     /// Makes what was written, and the length, durable.
@@ -161,6 +169,18 @@ impl DiskFile for RealFile {
         self.0.read_at(buffer, position)
     }
 
+    fn read_onto(&self, buffer: &mut Vec<u8>, length: usize, position: u64) -> io::Result<usize> {
+        if length == 0 {
+            return Ok(0);
+        }
+        let start = buffer.len();
+        buffer.reserve_exact(length);
+        // What is read into need not be cleared before.
+        let count = rustix::io::pread(&self.0, rustix::buffer::spare_capacity(buffer), position)?;
+        buffer.truncate(start + count.min(length));
+        Ok(count.min(length))
+    }
+
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         Ok(rustix::io::pwritev(&self.0, slices, position)?)
     }
@@ -201,6 +221,21 @@ pub(super) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], position: u64) -
         }
     }
     Ok(filled)
+}
+
+/// Reads `length` bytes from `position` on, or as many as there are.
+pub(super) fn read_up_to(file: &dyn DiskFile, length: usize, position: u64) -> io::Result<Vec<u8>> {
+    let mut buffer = Vec::with_capacity(length);
+    while buffer.len() < length {
+        let (left, at) = (length - buffer.len(), position + buffer.len() as u64);
+        match file.read_onto(&mut buffer, left, at) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(buffer)
 }
 
 /// Writes all slices, however little the system takes at a time.

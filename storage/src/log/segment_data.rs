@@ -68,9 +68,8 @@ impl SegmentData {
     ) -> Result<Bytes, DataError> {
         match self {
             Self::Plain(file) => {
-                let mut buffer = vec![0; length];
-                let count = disk::read_full(&**file, &mut buffer, position)?;
-                if count == length { Ok(buffer.into()) } else { Err(DataError::Missing) }
+                let buffer = disk::read_up_to(&**file, length, position)?;
+                if buffer.len() == length { Ok(buffer.into()) } else { Err(DataError::Missing) }
             }
             Self::Frames(file, table) => read_frames(&**file, table, position, length, cache),
             Self::Missing => Err(DataError::Missing),

@@ -119,6 +119,10 @@ impl DiskFile for StoppingFile {
         self.file.read_at(buffer, position)
     }
 
+    fn read_onto(&self, buffer: &mut Vec<u8>, length: usize, position: u64) -> io::Result<usize> {
+        self.file.read_onto(buffer, length, position)
+    }
+
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         self.stop.check()?;
         self.file.write_at(slices, position)

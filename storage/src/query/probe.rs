@@ -38,8 +38,12 @@ impl Probe {
             if begins && ends {
                 probe.keys.push(index::word_key(bytes, at, length));
             }
-            if begins && let Some(first) = word.first_chunk() {
-                probe.grams.push(index::first_gram(*first));
+            // A whole word's number says more.
+            if begins
+                && !ends
+                && let Some(beginning) = word.first_chunk()
+            {
+                probe.keys.push(index::beginning_key(*beginning));
             }
             let room = GRAMS_MAX.saturating_sub(probe.grams.len());
             probe.grams.extend(word.array_windows().take(room).map(|gram| index::inner_gram(*gram)));

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use memchr::memchr;
 use model::{Offset, Partition};
@@ -36,11 +37,17 @@ pub struct TailBounds {
     pub behind_max: u64,
     /// Bytes of records in a piece, the last of each partition aside.
     pub piece_bytes: usize,
+    /// After how much silence it says that it is alive.
+    pub heartbeat: Duration,
 }
 
 impl Default for TailBounds {
     fn default() -> Self {
-        Self { behind_max: limits::TAIL_BEHIND_MAX, piece_bytes: limits::TAIL_PIECE_BYTES }
+        Self {
+            behind_max: limits::TAIL_BEHIND_MAX,
+            piece_bytes: limits::TAIL_PIECE_BYTES,
+            heartbeat: limits::TAIL_HEARTBEAT,
+        }
     }
 }
 

@@ -208,6 +208,31 @@ async fn a_slow_reader_gets_a_gap_with_the_number_it_missed() {
 }
 
 #[tokio::test]
+async fn a_tail_of_which_nothing_passes_says_that_it_is_alive() {
+    let bounds = TailBounds { heartbeat: Duration::from_millis(200), ..TailBounds::default() };
+    let cluster = Cluster::start_with(1, bounds).await;
+    let mut tail = Tail::open(&cluster, 0, "service=never", "").await;
+    tail.begun().await;
+    let beats = async {
+        for _ in 0..3 {
+            let frame = tail.body.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), ":\n\n");
+        }
+    };
+    // There is news all the time.
+    let news = async {
+        for time in 0.. {
+            append_at(&cluster, 0, time).await;
+        }
+    };
+    tokio::select! {
+        beats = timeout(20 * ONE_SECOND, beats) => beats.expect("it is heard of"),
+        () = news => {}
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn there_are_so_many_tails_and_no_more() {
     let cluster = Cluster::start(1).await;
     let mut tails = Vec::new();

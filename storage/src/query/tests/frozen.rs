@@ -1,4 +1,5 @@
-//! Both sidecars as the first version wrote them: they stay readable, and are still written the same.
+//! Both sidecars as the second version wrote them: they are read, and still written the same; those of the first are
+//! made again.
 //!
 //! The fixtures are the files that [`frozen_node`] makes, from records as the ingest writes them and in other forms. A
 //! change that fails here changes the format: it needs a new version.
@@ -9,6 +10,14 @@ use super::*;
 
 const LINES: &str = include_str!("../../../fixtures/v1/index/00000000000000000000.jsonl");
 const SIDECARS: [(&str, &[u8]); 2] = [
+    (
+        "00000000000000000000.columns",
+        include_bytes!("../../../fixtures/v2/index/00000000000000000000.columns"),
+    ),
+    ("00000000000000000000.filter", include_bytes!("../../../fixtures/v2/index/00000000000000000000.filter")),
+];
+
+const FIRST_SIDECARS: [(&str, &[u8]); 2] = [
     (
         "00000000000000000000.columns",
         include_bytes!("../../../fixtures/v1/index/00000000000000000000.columns"),
@@ -28,7 +37,7 @@ fn frozen_node() -> Node {
 }
 
 #[test]
-fn what_is_written_now_is_the_first_version() {
+fn what_is_written_now_is_the_second_version() {
     let mut node = frozen_node();
     node.indexer.catch_up();
     let written = node.sidecars();
@@ -40,7 +49,7 @@ fn what_is_written_now_is_the_first_version() {
 }
 
 #[test]
-fn the_first_version_is_read() {
+fn the_second_version_is_read() {
     let mut node = frozen_node();
     let dir = log::partition_dir(node.dir.path(), Partition::new(0));
     for (name, bytes) in SIDECARS {
@@ -65,4 +74,18 @@ fn the_first_version_is_read() {
     }
     let after: Vec<u64> = node.sidecars().iter().map(|path| std::fs::metadata(path).unwrap().ino()).collect();
     assert_eq!(after, before, "they were good, and were not made again");
+}
+
+#[test]
+fn files_of_the_first_version_are_made_again() {
+    let mut node = frozen_node();
+    let dir = log::partition_dir(node.dir.path(), Partition::new(0));
+    for (name, bytes) in FIRST_SIDECARS {
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+    node.restart();
+    node.indexer.catch_up();
+    for (name, frozen) in SIDECARS {
+        assert!(std::fs::read(dir.join(name)).unwrap() == frozen, "{name} is of the second version now");
+    }
 }
