@@ -5,7 +5,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser};
+use telemetry::log::LogFormat;
 
 use crate::limits;
 
@@ -97,18 +98,12 @@ pub struct ServerArguments {
     #[arg(long, value_name = "MS", default_value_t = limits::SHUTDOWN_GRACE_MS,
           env = "EDGELOG_INGEST_SHUTDOWN_GRACE_MS")]
     pub shutdown_grace_ms: u64,
+    /// How long after SIGTERM or SIGINT `/readyz` says no while requests are still taken, for a balancer to notice.
+    #[arg(long, value_name = "MS", default_value_t = limits::DRAIN_MS, env = "EDGELOG_INGEST_DRAIN_MS")]
+    pub drain_ms: u64,
     /// Leave Nagle's algorithm on, inbound and outbound, as Spin does.
     #[arg(long, env = "EDGELOG_INGEST_NAGLE")]
     pub nagle: bool,
-}
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
@@ -130,6 +125,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_and_its_default_is_documented() {
+        let operations = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+        let table = telemetry::reference::settings(&Arguments::command(), false);
+        telemetry::reference::check_section(&operations, "settings-ingest-host", &table).unwrap();
     }
 
     #[test]

@@ -21,8 +21,10 @@ use crate::instance::{InstancePool, ReusePolicy};
 use crate::key_value::{KeyValue, Location};
 use crate::limits;
 use crate::manifest::{self, Manifest};
+use crate::metrics::Metrics;
 use crate::outbound::AllowedHosts;
 use crate::outbound_client::OutboundClient;
+use crate::own_routes::{OwnRoutes, Readiness};
 use crate::server::{self, AcceptSettings};
 use crate::service::RequestService;
 use crate::shard::{Shard, ShardSettings};
@@ -51,7 +53,8 @@ async fn start_and_accept(arguments: &Arguments) -> anyhow::Result<Vec<JoinHandl
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let manifest = read_manifest(&arguments.from)?;
-    let (shards, threads) = start_shards(arguments, &manifest)?;
+    let readiness = Readiness::default();
+    let (shards, threads) = start_shards(arguments, &manifest, &readiness)?;
     let listener =
         server::bind(arguments.listen).with_context(|| format!("cannot listen on {}", arguments.listen))?;
     announce(&listener)?;
@@ -60,6 +63,8 @@ async fn start_and_accept(arguments: &Arguments) -> anyhow::Result<Vec<JoinHandl
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        readiness.leave();
+        tokio::time::sleep(Duration::from_millis(arguments.server.drain_ms)).await;
     };
     let settings = AcceptSettings {
         connections_max: usize::try_from(arguments.server.connections_max)?,
@@ -72,11 +77,13 @@ async fn start_and_accept(arguments: &Arguments) -> anyhow::Result<Vec<JoinHandl
 fn start_shards(
     arguments: &Arguments,
     manifest: &Manifest,
+    readiness: &Readiness,
 ) -> anyhow::Result<(Vec<Shard>, Vec<JoinHandle<()>>)> {
     let count = arguments.threads.unwrap_or_else(cores);
     let grants = Arc::new(grant(arguments, manifest)?);
     let policy = reuse_policy(arguments, count)?;
     let template = Arc::new(load(arguments, manifest, policy, count)?);
+    let metrics = Arc::new(Metrics::new());
     let intake = Intake::new(arguments.server.body_bytes_max);
     let settings = ShardSettings {
         header_read_max: Duration::from_millis(arguments.server.header_read_ms_max),
@@ -84,11 +91,16 @@ fn start_shards(
     };
     let start = |number: u32| {
         // Its own client, so that its connections to storage live on its thread.
-        let outbound = OutboundClient::new(Arc::clone(&grants.allowed_hosts), arguments.server.nagle);
+        let outbound = OutboundClient::new(
+            Arc::clone(&grants.allowed_hosts),
+            arguments.server.nagle,
+            Arc::clone(&metrics),
+        );
         let requests = RequestService {
             route: manifest.route.clone(),
             request_max: policy.request_max,
             intake: intake.clone(),
+            own: OwnRoutes { metrics: Arc::clone(&metrics), readiness: readiness.clone() },
             pool: InstancePool::new(Arc::clone(&template), Arc::clone(&grants), outbound, policy),
         };
         Shard::start(format!("shard-{number}"), settings, requests)

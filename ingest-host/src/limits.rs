@@ -142,3 +142,12 @@ pub(crate) const GUEST_LOG_LINE_BYTES_MAX: usize = 8 << 10;
 
 /// Size of a manifest, in bytes: far above any real one.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+
+/// Longest wait for the component when the host asks it for its health or its edge WAL on behalf of a monitor.
+pub(crate) const OWN_ROUTE_MAX: Duration = Duration::from_secs(3);
+
+/// Largest answer of the component to the host itself: a report of a thousand partitions.
+pub(crate) const OWN_ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// How long `/readyz` says no before a shutdown begins, in milliseconds: none, unless there is a balancer that asks.
+pub(crate) const DRAIN_MS: u64 = 0;

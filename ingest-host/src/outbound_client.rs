@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::outbound::{AllowedHosts, default_port};
 
 tokio::task_local! {
@@ -42,11 +43,12 @@ struct Shared {
     client: Client<TimedConnector, WasiBody>,
     allowed: Arc<AllowedHosts>,
     permits: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
 }
 
 impl OutboundClient {
     /// A client for these hosts. `nagle` leaves Nagle's algorithm on, as Spin does.
-    pub(crate) fn new(allowed: Arc<AllowedHosts>, nagle: bool) -> Self {
+    pub(crate) fn new(allowed: Arc<AllowedHosts>, nagle: bool, metrics: Arc<Metrics>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(!nagle);
         let client = Client::builder(TokioExecutor::new())
@@ -57,7 +59,7 @@ impl OutboundClient {
             .http1_max_buf_size(limits::CONNECTION_BUFFER_BYTES_MAX)
             .build(TimedConnector { connector });
         let permits = Arc::new(Semaphore::new(limits::OUTBOUND_REQUESTS_MAX));
-        Self { shared: Arc::new(Shared { client, allowed, permits }) }
+        Self { shared: Arc::new(Shared { client, allowed, permits, metrics }) }
     }
 
     /// Sends a request and returns once the response's head is there; its body keeps its own time limit.
@@ -65,6 +67,18 @@ impl OutboundClient {
     /// # Errors
     /// [`Error::HttpRequestDenied`] for a host that is not allowed; else what went wrong on the way.
     pub(crate) async fn send(
+        &self,
+        request: Request<WasiBody>,
+        options: RequestOptions,
+    ) -> Result<Response<WasiBody>, Error> {
+        let (started, head) = (Instant::now(), request.headers().clone());
+        let response = self.send_allowed(request, options).await;
+        let status = response.as_ref().ok().map(|response| response.status().as_u16());
+        self.shared.metrics.note_forward(&head, status, started.elapsed());
+        response
+    }
+
+    async fn send_allowed(
         &self,
         request: Request<WasiBody>,
         options: RequestOptions,

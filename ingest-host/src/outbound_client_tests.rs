@@ -17,7 +17,7 @@ use crate::variables::ApplicationVariables;
 fn client(entries: &[&str]) -> OutboundClient {
     let entries: Vec<String> = entries.iter().map(|&entry| entry.to_owned()).collect();
     let allowed = AllowedHosts::new(&entries, &ApplicationVariables::default()).unwrap();
-    OutboundClient::new(Arc::new(allowed), false)
+    OutboundClient::new(Arc::new(allowed), false, Arc::new(crate::metrics::Metrics::new()))
 }
 
 fn request(uri: &str) -> Request<WasiBody> {

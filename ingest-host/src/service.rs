@@ -3,7 +3,9 @@
 //! Invariant: every request is answered, by the component or by a [`Refusal`], within its deadline. It must not know
 //! of listeners, threads or Wasmtime's stores.
 
+use std::collections::hash_map::RandomState;
 use std::convert::Infallible;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,15 +13,18 @@ use std::time::Duration;
 
 use http::header::{EXPECT, HOST, HeaderName};
 use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::Service;
+use model::trace::{TRACEPARENT, TraceParent};
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 
 use crate::body::{Accepted, Intake};
 use crate::instance::{HandleError, InstancePool};
 use crate::manifest::Route;
+use crate::metrics::RequestNote;
+use crate::own_routes::{OwnRoute, OwnRoutes};
 use crate::problem::Refusal;
 
 /// Spin's name for the client's address.
@@ -33,6 +38,8 @@ pub(crate) struct RequestService {
     pub(crate) request_max: Duration,
     /// Takes in bodies.
     pub(crate) intake: Intake,
+    /// What the host answers itself.
+    pub(crate) own: OwnRoutes,
     /// Has the component answer.
     pub(crate) pool: InstancePool,
 }
@@ -63,16 +70,23 @@ impl Service<Request<Incoming>> for PeerService {
 }
 
 impl RequestService {
-    async fn respond(&self, request: Request<Incoming>, peer: Option<HeaderValue>) -> Response<WasiBody> {
+    async fn respond(&self, mut request: Request<Incoming>, peer: Option<HeaderValue>) -> Response<WasiBody> {
         let start = Instant::now();
         let method = request.method().clone();
         let uri = request.uri().clone();
-        let answer = self.answer(request, peer, start + self.request_max).await;
+        let body_bytes = request.body().size_hint().exact().unwrap_or_default();
+        let trace = trace_of(request.headers_mut());
+        let answer = match OwnRoute::of(uri.path()) {
+            Some(route) => Ok(self.own.respond(route, &method, &self.pool).await),
+            None => self.answer(request, peer, start + self.request_max).await,
+        };
         let (response, refusal) = match answer {
             Ok(response) => (response, None),
             Err(refusal) => (refusal.into_response(), Some(refusal)),
         };
-        log_request(&method, uri.path(), response.status(), refusal, start);
+        let note = RequestNote::new(&method, uri.path(), body_bytes, start.elapsed());
+        self.own.metrics.note_request(&note, response.status().as_u16(), response.headers());
+        log_request(&Logged { trace, method: &method, path: uri.path(), refusal, start }, response.status());
         response
     }
 
@@ -131,14 +145,45 @@ fn complete_uri(request: &mut Request<Incoming>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn log_request(method: &Method, path: &str, status: StatusCode, refusal: Option<Refusal>, start: Instant) {
-    let code = status.as_u16();
-    let us = start.elapsed().as_micros();
-    let refusal = refusal.map(tracing::field::debug);
-    // What a client did wrong is its own concern; what went wrong here is the operator's.
+/// The trace that a request belongs to: the client's, or one of its own, which the component then finds there.
+fn trace_of(headers: &mut HeaderMap) -> TraceParent {
+    let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(TraceParent::parse);
+    given.unwrap_or_else(|| {
+        let own = TraceParent::unsampled(chance());
+        // It is visible ASCII.
+        if let Ok(value) = HeaderValue::from_str(own.as_str()) {
+            headers.insert(TRACEPARENT, value);
+        }
+        own
+    })
+}
+
+/// Random bits, good enough to tell requests apart: what the standard library seeds its hash maps with.
+fn chance() -> u128 {
+    let draw = || u128::from(RandomState::new().build_hasher().finish());
+    draw() << 64 | draw()
+}
+
+/// What is logged of a request. Its query is not: what somebody searches for may be a secret.
+struct Logged<'r> {
+    trace: TraceParent,
+    method: &'r Method,
+    path: &'r str,
+    refusal: Option<Refusal>,
+    start: Instant,
+}
+
+fn log_request(request: &Logged<'_>, status: StatusCode) {
+    let Logged { trace, method, path, refusal, start } = request;
+    let (code, us) = (status.as_u16(), start.elapsed().as_micros());
+    let (trace_id, refusal) = (trace.trace_id(), refusal.map(tracing::field::debug));
+    // What a client did wrong is its own concern; what went wrong here is the operator's. A client that records the
+    // trace wants to find it here.
     if status.is_server_error() {
-        tracing::warn!(%method, path, status = code, us, refusal, "answered");
+        tracing::warn!(trace_id, %method, path, status = code, us, refusal, "answered");
+    } else if trace.is_sampled() {
+        tracing::info!(trace_id, %method, path, status = code, us, refusal, "answered");
     } else {
-        tracing::debug!(%method, path, status = code, us, refusal, "answered");
+        tracing::debug!(trace_id, %method, path, status = code, us, refusal, "answered");
     }
 }

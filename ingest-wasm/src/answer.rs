@@ -63,17 +63,14 @@ pub fn none_valid(rejections: &Rejections) -> Answer {
     let what = if first.field.is_empty() { String::new() } else { format!("{}: ", first.field) };
     let detail = format!("none of {count} records is valid; record {}: {what}{}", first.index, first.error);
     let problem = Problem::new(400, detail).at_record(first.index);
-    Answer::problem(&if first.field.is_empty() { problem } else { problem.in_field(&first.field) })
+    let problem = if first.field.is_empty() { problem } else { problem.in_field(&first.field) };
+    Answer::problem(&problem).with("rejected", count.to_string())
 }
 
 fn taken_all(taken: &Taken<'_>, queued: usize) -> Answer {
     let rejected = taken.rejections.count;
     if taken.is_minimal && rejected == 0 {
-        let answer = Answer::empty(204)
-            .with("preference-applied", "return=minimal")
-            .with("received", taken.received.to_string())
-            .with("rejected", "0");
-        return if queued > 0 { answer.with("queued", queued.to_string()) } else { answer };
+        return counted(Answer::empty(204).with("preference-applied", "return=minimal"), taken, queued);
     }
     let listed = &taken.rejections.listed;
     let body = IngestAnswer {
@@ -84,7 +81,15 @@ fn taken_all(taken: &Taken<'_>, queued: usize) -> Answer {
     };
     // A struct of strings and numbers always encodes.
     let status = if queued > 0 { 202 } else { 200 };
-    Answer::new(status, wire::JSON, serde_json::to_vec(&body).unwrap_or_default())
+    counted(Answer::new(status, wire::JSON, serde_json::to_vec(&body).unwrap_or_default()), taken, queued)
+}
+
+/// The counts in headers too: who forwards the answer, or keeps counters, need not read its body.
+fn counted(answer: Answer, taken: &Taken<'_>, queued: usize) -> Answer {
+    let answer = answer
+        .with("received", taken.received.to_string())
+        .with("rejected", taken.rejections.count.to_string());
+    if queued > 0 { answer.with("queued", queued.to_string()) } else { answer }
 }
 
 /// The durability that every batch has reached. `None` if storage did not name one for each.
@@ -193,6 +198,8 @@ mod tests {
             expect![[r#"
                 200
                 content-type: application/json
+                received: 5
+                rejected: 0
                 durability: leader
                 {"received":5}"#]],
         );
@@ -214,6 +221,8 @@ mod tests {
             expect![[r#"
                 200
                 content-type: application/json
+                received: 5
+                rejected: 1
                 durability: leader
                 {"received":5,"rejected":[{"index":0,"field":"message","error":"is missing"}]}"#]],
         );
@@ -243,6 +252,9 @@ mod tests {
             expect![[r#"
                 202
                 content-type: application/json
+                received: 5
+                rejected: 0
+                queued: 2
                 durability: edge
                 {"received":5,"queued":2}"#]],
         );
@@ -308,6 +320,7 @@ mod tests {
             expect![[r#"
                 400
                 content-type: application/problem+json
+                rejected: 3
                 {"status":400,"title":"Bad Request","detail":"none of 3 records is valid; record 0: message: is missing","index":0,"field":"message"}"#]],
         );
     }

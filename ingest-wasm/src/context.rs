@@ -1,5 +1,7 @@
 //! What the handling of a request works with.
 
+use model::trace::TraceParent;
+
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::instance::InstanceState;
@@ -19,6 +21,8 @@ pub struct Context<'c, S> {
     pub now_ms: u64,
     /// Random bits, for a key of the request's own.
     pub random: u128,
+    /// The trace that the request belongs to, which is handed on to storage.
+    pub trace: TraceParent,
 }
 
 impl<S> Context<'_, S> {

@@ -136,7 +136,15 @@ impl<'s> Fake<'s> {
     /// The surroundings of a request that this serves.
     pub(crate) fn context<'c>(&'c self, config: &'c Config, budget: &'c Budget) -> Context<'c, Self> {
         let random = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
-        Context { config, storage: self, budget, instance: &self.instance, now_ms: NOW_MS, random }
+        Context {
+            config,
+            storage: self,
+            budget,
+            instance: &self.instance,
+            now_ms: NOW_MS,
+            random,
+            trace: model::trace::TraceParent::unsampled(random),
+        }
     }
 
     /// Nodes that store all that is valid.

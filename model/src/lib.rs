@@ -13,6 +13,7 @@ pub mod line;
 pub mod problem;
 pub mod record;
 pub mod route;
+pub mod trace;
 pub mod usual;
 pub mod wire;
 

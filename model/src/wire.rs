@@ -17,6 +17,10 @@ pub const BATCH_DIGEST: &str = "batch-digest";
 pub const ACKS: &str = "acks";
 /// How durable an answer's records are: see [`Durability`].
 pub const DURABILITY: &str = "durability";
+/// The name of the ingest node that sends an append, for counts.
+pub const INGEST_NODE: &str = "ingest-node";
+/// Which attempt of an append it is, from 1; absent from the first.
+pub const BATCH_ATTEMPT: &str = "batch-attempt";
 /// The URL of the node that takes a partition's appends, in the `421` of one that does not.
 pub const LEADER: &str = "leader";
 /// Of a read: [`SCOPE_NODE`] asks for what this node itself holds, and not for the whole cluster's.

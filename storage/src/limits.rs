@@ -272,3 +272,9 @@ pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How much longer than a step of compression the pause after it is: appends keep four fifths of the actor's time, and
 /// a core that compresses 250 MB/s still keeps up with 50 MB/s of records.
 pub const MAINTENANCE_PAUSES: u32 = 4;
+
+/// Ingest nodes that have counters of their own: more than anybody runs, and few enough for any Prometheus.
+pub const INGEST_NODES_COUNTED_MAX: usize = 64;
+
+/// Bytes of an ingest node's name that may be a label's value.
+pub const INGEST_NODE_NAME_BYTES_MAX: usize = 64;

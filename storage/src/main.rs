@@ -1,61 +1,50 @@
 //! The `storage` program: arguments and the log; the rest is [`storage::node`] and [`storage::cli`].
 
-use std::io::{self, IsTerminal as _};
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit};
-use storage::cli::Tool;
-use storage::config::Config;
+use storage::cli::{DoctorArgs, Tool, doctor};
+use storage::config::{Settings, file};
 use storage::node;
-use tracing_subscriber::EnvFilter;
 
 /// edgelog's storage daemon: keeps partitions of plain JSONL on this machine's disk, and searches them.
 ///
-/// Without a subcommand it serves. The subcommands look at a data directory on which no daemon runs.
+/// Without a subcommand it serves. The subcommands look at a data directory on which no daemon runs, or at the
+/// configuration.
 #[derive(Debug, Parser)]
 #[command(name = "storage", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
-    tool: Option<Tool>,
+    task: Option<Task>,
 
     #[command(flatten)]
-    config: Config,
+    settings: Settings,
+}
 
+/// What else there is to do.
+#[derive(Debug, Subcommand)]
+enum Task {
     #[command(flatten)]
-    log: LogArguments,
+    Tool(Tool),
+    /// Look at ports, clocks, disk and limits, and say what to do before a node can serve
+    Doctor(DoctorArgs),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigTask),
 }
 
-/// What the daemon says about itself.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Messages")]
-struct LogArguments {
-    /// What to log, as in `info` or `warn,storage::partition=debug`
-    #[arg(
-        long = "log",
-        env = "EDGELOG_STORAGE_LOG",
-        default_value = "info,openraft=off",
-        value_name = "FILTER"
-    )]
-    filter: String,
-
-    /// How to log
-    #[arg(long = "log-format", env = "EDGELOG_STORAGE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    format: LogFormat,
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+/// What can be done with the configuration.
+#[derive(Debug, Subcommand)]
+enum ConfigTask {
+    /// Check the file, the environment and the flags, and show what is in force and where it comes from
+    Check(Settings),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
+    match run() {
         Ok(code) => code,
         Err(error) => {
             // Its causes are in it already.
@@ -65,17 +54,67 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn run() -> anyhow::Result<ExitCode> {
+    let (command, matches) = parse()?;
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let file_limit = raise_file_limit();
-    if let Some(tool) = &arguments.tool {
-        return Ok(tool.run(&mut io::stdout().lock())?.into());
+    match &arguments.task {
+        Some(Task::Tool(tool)) => return Ok(tool.run(&mut io::stdout().lock())?.into()),
+        Some(Task::Doctor(args)) => return Ok(doctor(args, &mut io::stdout().lock())?.into()),
+        Some(Task::Config(ConfigTask::Check(settings))) => {
+            let path = ["config", "check"];
+            if let (Some(check), Some(given)) = (command_at(&command, &path), matches_at(&matches, &path)) {
+                file::show(check, given, settings.file.as_deref(), &mut io::stdout().lock())?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => {}
     }
-    start_log(&arguments.log)?;
+    let Settings { config, log, .. } = &arguments.settings;
+    telemetry::log::start(&log.filter, log.format)?;
     if let Err(error) = file_limit {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-    node::run(&arguments.config)?;
+    node::run(config)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The subcommands that take the daemon's settings; without one the daemon itself does.
+const WITH_SETTINGS: [&[&str]; 3] = [&["config", "check"], &["doctor"], &[]];
+
+/// Reads the command line, with the configuration's file beneath it if there is one.
+fn parse() -> anyhow::Result<(Command, ArgMatches)> {
+    let command = Arguments::command();
+    let matches = command.clone().get_matches();
+    let path =
+        WITH_SETTINGS.into_iter().find(|path| matches_at(&matches, path).is_some()).unwrap_or_default();
+    let (Some(of_settings), Some(given)) = (command_at(&command, path), matches_at(&matches, path)) else {
+        return Ok((command, matches));
+    };
+    let Some(file) = given.get_one::<PathBuf>("config_file") else {
+        return Ok((command, matches));
+    };
+    let with_file = file::beneath(of_settings.clone(), file)?;
+    let command = replaced_at(command, path, with_file);
+    let matches = command.clone().get_matches();
+    Ok((command, matches))
+}
+
+fn command_at<'c>(command: &'c Command, path: &[&str]) -> Option<&'c Command> {
+    path.iter().try_fold(command, |command, name| command.find_subcommand(name))
+}
+
+/// What was given of the subcommand at `path`, if that is the one which was given.
+fn matches_at<'m>(matches: &'m ArgMatches, path: &[&str]) -> Option<&'m ArgMatches> {
+    let matches = path.iter().try_fold(matches, |matches, name| matches.subcommand_matches(name))?;
+    matches.subcommand_name().is_none().then_some(matches)
+}
+
+fn replaced_at(command: Command, path: &[&str], with: Command) -> Command {
+    match path {
+        [] => with,
+        [name, rest @ ..] => command.mut_subcommand(name, |inner| replaced_at(inner, rest, with)),
+    }
 }
 
 /// Raises the limit of open files as far as the system allows: a connection is one, and so are the three files of each
@@ -84,19 +123,4 @@ fn raise_file_limit() -> io::Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     Ok(rustix::process::setrlimit(Resource::Nofile, raised)?)
-}
-
-/// Logs to standard error: standard output carries the address alone.
-fn start_log(arguments: &LogArguments) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&arguments.filter)
-        .map_err(|error| anyhow::anyhow!("`--log {}`: {error}", arguments.filter))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    match arguments.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    Ok(())
 }

@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::clock::unix_now_ms;
 use crate::cluster::{self, ClusterView};
 use crate::config::{ClusterConfig, Config, Fsync};
-use crate::http::{self as api, App, Server, ServerOptions, Tails};
+use crate::http::{self as api, App, ListeningServer, Readiness, Server, ServerOptions, Tails};
 use crate::index::{Indexer, Indexes, PartitionIndex};
 use crate::limits;
 use crate::log::{self, LogError, LogOptions, PartitionLog, RealDisk, RecoveryReport};
@@ -131,7 +131,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let server = Server::bind(config.listen, server_options(config))
         .map_err(|source| NodeError::Listen { address: config.listen, source })?;
     let replication = Replication::of(config)?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::of_node(&config.data, &config.partitions_sorted());
     let is_replicated = replication.is_some();
     let Started { mut partitions, threads, indexes, found } =
         start_partitions(config, &metrics, is_replicated)?;
@@ -144,15 +144,19 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let groups = replicas.as_ref().map(|running| Arc::clone(&running.cluster));
     let app = Arc::new(app(config, Arc::clone(&cluster), groups, partitions, indexes, metrics));
     let indexer = indexer.start().map_err(NodeError::Runtime)?;
+    let server = server.listen().map_err(|source| NodeError::Listen { address: config.listen, source })?;
     announce(&server, config, &app)?;
     let watching = tokio::spawn(cluster::watch(cluster));
     let notifying = tokio::spawn(notify::notify_all(config.notify_ingest.clone()));
+    let readiness = Readiness::default();
     let stop = async {
         stop_signal(&mut terminate, &mut interrupt).await;
+        readiness.leave();
+        tokio::time::sleep(config.http.drain).await;
         // They would never end by themselves.
         app.tails.close();
     };
-    server.serve(api::router(Arc::clone(&app)), stop).await;
+    server.serve(api::router_of(Arc::clone(&app), readiness.clone()), stop).await;
     notifying.abort();
     watching.abort();
     if let Some(replicas) = replicas {
@@ -327,7 +331,7 @@ fn warn_of_strangers(data: &Path, wanted: &[Partition]) {
 }
 
 /// The one line on standard output: whoever started the node with port 0 reads the port there.
-fn announce(server: &Server, config: &Config, app: &App) -> Result<(), NodeError> {
+fn announce(server: &ListeningServer, config: &Config, app: &App) -> Result<(), NodeError> {
     let address = server.local_address().map_err(NodeError::Announce)?;
     let partitions = app.partitions.len();
     let (node, data) = (app.cluster.name(), config.data.display());

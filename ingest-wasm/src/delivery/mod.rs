@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::trace::TRACEPARENT;
 use model::wire::{self, Durability};
 use model::{BatchDigest, BatchId, Partition};
 
@@ -146,14 +147,23 @@ pub(crate) fn node_of<'c, R: Clock>(
     context.instance.leaders.node_of(context.config, partition, context.storage.elapsed())
 }
 
+/// One attempt.
+#[derive(Clone, Copy, Debug)]
+struct Try {
+    /// From one on.
+    number: u32,
+    /// How long it may take.
+    time_max: Duration,
+}
+
 /// Makes one attempt, and notes whether the node was reached.
 async fn attempt<R: Storage + Clock>(
     context: &Context<'_, R>,
     node: &StorageNode,
     delivery: &Delivery,
-    left: Duration,
+    this: Try,
 ) -> Step {
-    let reply = send(context, node, delivery, left).await;
+    let reply = send(context, node, delivery, this).await;
     note_reply(context, node, &reply);
     judge(context.config, node, delivery, reply)
 }
@@ -180,13 +190,18 @@ async fn send<'c, R: Storage>(
     context: &Context<'c, R>,
     node: &StorageNode,
     delivery: &Delivery,
-    left: Duration,
+    this: Try,
 ) -> Result<WholeReply<'c>, ExchangeError> {
     let mut headers = vec![
         ("content-type", wire::NDJSON.to_owned()),
         (wire::BATCH_ID, delivery.id.to_string()),
         (wire::BATCH_DIGEST, delivery.digest.to_string()),
+        (wire::INGEST_NODE, context.config.node_id.clone()),
+        (TRACEPARENT, context.trace.to_string()),
     ];
+    if this.number > 1 {
+        headers.push((wire::BATCH_ATTEMPT, this.number.to_string()));
+    }
     if let Some(acks) = delivery.acks {
         headers.push((wire::ACKS, acks.as_str().to_owned()));
     }
@@ -194,7 +209,7 @@ async fn send<'c, R: Storage>(
         path_and_query: format!("/v1/storage?partition={}", delivery.partition),
         headers,
         body: Some(delivery.lines.clone()),
-        time_max: limits::APPEND_TIME_MAX.min(left),
+        time_max: limits::APPEND_TIME_MAX.min(this.time_max),
         rest_time_max: limits::APPEND_REST_TIME_MAX,
     };
     exchange(context.storage, node, call, limits::APPEND_ANSWER_BYTES_MAX, context.budget).await

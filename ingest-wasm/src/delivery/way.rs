@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::judge::Step;
 use super::look::find_leader;
-use super::{Delivery, Failure, FailureKind, Outcome, Patience, attempt};
+use super::{Delivery, Failure, FailureKind, Outcome, Patience, Try, attempt};
 use crate::clock::Clock;
 use crate::config::StorageNode;
 use crate::context::Context;
@@ -48,7 +48,7 @@ impl<'w, 'c, R: Storage + Clock> Way<'w, 'c, R> {
                 );
             }
             let next = if self.context.instance.circuits.admits(&self.node, self.now()) {
-                match attempt(self.context, &self.node, self.delivery, self.time_left()).await {
+                match attempt(self.context, &self.node, self.delivery, self.this()).await {
                     Step::Done(outcome) => return self.done(outcome),
                     Step::Follow(leader) => self.follow(leader).await,
                     Step::Astray(failure) => self.hop(failure).await,
@@ -158,6 +158,10 @@ impl<'w, 'c, R: Storage + Clock> Way<'w, 'c, R> {
         let is_patient = self.patience.attempts_max > 1;
         find_leader(self.context, self.delivery.partition, &self.node, self.patience.deadline, is_patient)
             .await
+    }
+
+    fn this(&self) -> Try {
+        Try { number: self.attempts, time_max: self.time_left() }
     }
 
     fn note_failed(&self) {

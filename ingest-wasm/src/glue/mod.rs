@@ -10,6 +10,7 @@ mod transport;
 
 use std::sync::OnceLock;
 
+use model::trace::{TRACEPARENT, TraceParent};
 use spin_sdk::variables;
 use wasip3::clocks::system_clock;
 use wasip3::exports::http::handler::Guest;
@@ -22,7 +23,7 @@ use crate::config::{Config, ConfigError, VARIABLES};
 use crate::context::Context;
 use crate::instance::InstanceState;
 use crate::limits;
-use crate::message::{Afterwards, Answer, Method, Response as Responded};
+use crate::message::{Afterwards, Answer, Method, RequestHead, Response as Responded};
 use incoming::Incoming;
 use transport::Transport;
 
@@ -39,7 +40,7 @@ impl Guest for Component {
         let (head, mut body) = Incoming::of_request(request);
         let Responded { answer, .. } = match config().await {
             Ok(config) => {
-                let context = context(config);
+                let context = context(config, &head);
                 let response = app::respond(&context, &head, &mut body).await;
                 if response.afterwards != Afterwards::Nothing {
                     // It begins when this task waits or ends, and goes on when the answer has left.
@@ -56,9 +57,19 @@ impl Guest for Component {
     }
 }
 
-fn context(config: &'static Config) -> Context<'static, Transport> {
+fn context(config: &'static Config, head: &RequestHead) -> Context<'static, Transport> {
     let random = (u128::from(get_random_u64()) << 64) | u128::from(get_random_u64());
-    Context { config, storage: &Transport, budget: &BUDGET, instance: &INSTANCE, now_ms: now_ms(), random }
+    let trace = head.headers.first(TRACEPARENT).and_then(TraceParent::parse);
+    let trace = trace.unwrap_or_else(|| TraceParent::unsampled(random));
+    Context {
+        config,
+        storage: &Transport,
+        budget: &BUDGET,
+        instance: &INSTANCE,
+        now_ms: now_ms(),
+        random,
+        trace,
+    }
 }
 
 /// The configuration. Only a usable one is kept: a variable's provider may come back.

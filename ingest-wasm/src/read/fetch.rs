@@ -1,5 +1,6 @@
 //! One node's answer to a search.
 
+use model::trace::TRACEPARENT;
 use model::wire;
 
 use crate::budget::Metered;
@@ -48,7 +49,7 @@ pub(super) async fn fetch<'c, S: Storage>(
     path_and_query: &str,
     bytes_max: usize,
 ) -> Fetched<'c> {
-    let mut headers = vec![("accept", wire::NDJSON.to_owned())];
+    let mut headers = vec![("accept", wire::NDJSON.to_owned()), (TRACEPARENT, context.trace.to_string())];
     if scope == Scope::Node {
         headers.push((wire::SCOPE, wire::SCOPE_NODE.to_owned()));
     }

@@ -325,8 +325,15 @@ async fn respond(
     let (now_ms, random) = (1_000 + world.now.get().as_millis() as u64, u128::from(world.chance.next()));
     let response = {
         let (instance, budget) = &sim.process.instances[place];
-        let context =
-            Context { config: &sim.process.config, storage: &*sim, budget, instance, now_ms, random };
+        let context = Context {
+            config: &sim.process.config,
+            storage: &*sim,
+            budget,
+            instance,
+            now_ms,
+            random,
+            trace: model::trace::TraceParent::unsampled(random),
+        };
         app::respond(&context, &head, &mut Pieces::of(&[body.as_bytes()])).await
     };
     if sim.process.is_dead.get() {
@@ -336,8 +343,15 @@ async fn respond(
         world.replays.set(world.replays.get() + 1);
         let follow_up = async move {
             let (instance, budget) = &sim.process.instances[place];
-            let context =
-                Context { config: &sim.process.config, storage: &*sim, budget, instance, now_ms, random };
+            let context = Context {
+                config: &sim.process.config,
+                storage: &*sim,
+                budget,
+                instance,
+                now_ms,
+                random,
+                trace: model::trace::TraceParent::unsampled(random),
+            };
             app::follow_up(&context, response.afterwards).await;
         };
         spawner.spawn_local(follow_up).unwrap();

@@ -1,7 +1,9 @@
 //! The subcommands that look at a data directory, or put something into it, while no daemon runs on it.
 //!
-//! They write to what they are given and return what the exit code has to say; they depend on [`crate::log`] alone.
+//! They write to what they are given and return what the exit code has to say; they depend on [`crate::log`] alone, but
+//! for the doctor, who looks at the settings too.
 
+mod doctor;
 mod import;
 mod inspect;
 mod verify;
@@ -15,6 +17,7 @@ use model::Partition;
 
 use crate::log::{self, LogError};
 
+pub use doctor::{DoctorArgs, doctor};
 pub use import::ImportArgs;
 pub use inspect::InspectArgs;
 pub use verify::VerifyArgs;

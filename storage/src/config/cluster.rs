@@ -81,7 +81,7 @@ fn parse_election_timeout(text: &str) -> Result<Duration, String> {
 }
 
 /// Parses a node's base URL: `http://HOST[:PORT]`.
-pub(super) fn parse_node_url(text: &str) -> Result<Url, String> {
+pub(crate) fn parse_node_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     if url.scheme() != "http"
         || url.host().is_none()

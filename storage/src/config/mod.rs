@@ -4,6 +4,8 @@
 //! writable directory) is checked by [`crate::node`].
 
 pub mod cluster;
+pub mod file;
+mod settings;
 pub mod units;
 
 use std::net::SocketAddr;
@@ -14,10 +16,12 @@ use clap::{Args, ValueEnum};
 use model::Partition;
 use url::Url;
 
+pub use settings::{LogArguments, Settings};
+
 use crate::log::{FsyncPolicy, LogOptions};
 use crate::partition::QueueLimits;
 pub use cluster::ClusterConfig;
-use cluster::parse_node_url;
+pub(crate) use cluster::parse_node_url;
 use units::{Age, parse_age, parse_bytes, parse_duration, parse_memory_bytes};
 
 /// All settings of the daemon.
@@ -172,6 +176,10 @@ pub struct HttpConfig {
     /// Time for a request's whole body
     #[arg(long, env = "EDGELOG_STORAGE_BODY_TIMEOUT", default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
     pub body_timeout: Duration,
+
+    /// Time after SIGTERM in which `/readyz` says no while requests are still taken, for a balancer to notice
+    #[arg(long, env = "EDGELOG_STORAGE_DRAIN", default_value = "0s", value_parser = parse_duration, value_name = "TIME")]
+    pub drain: Duration,
 
     /// Time for requests under way when the daemon is told to stop
     #[arg(long, env = "EDGELOG_STORAGE_SHUTDOWN_GRACE", default_value = "10s", value_parser = parse_duration, value_name = "TIME")]

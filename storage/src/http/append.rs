@@ -19,7 +19,7 @@ use model::{BatchDigest, BatchId, ValidBatch};
 use super::body::Collected;
 use super::error::ApiError;
 use super::peer_limit::Peer;
-use super::{Shared, parameters, refuse};
+use super::{Shared, observe, parameters, refuse};
 use crate::limits;
 use crate::partition::{Append, Appended, PartitionHandle};
 use crate::query::{ParameterError, parse_partition};
@@ -49,6 +49,10 @@ fn reached(shared: &Shared, level: Durability) -> HeaderValue {
 
 async fn store(shared: &Shared, request: Request) -> Result<Appended, ApiError> {
     let (parts, body) = request.into_parts();
+    let ingest = observe::ingest_node(&parts.headers);
+    if parts.headers.contains_key(wire::BATCH_ATTEMPT) {
+        shared.app.metrics.ingest.note_retry(ingest);
+    }
     let target = match Target::of(shared, &parts) {
         Ok(target) => target,
         Err(error) => return Err(refuse(Request::from_parts(parts, body), error).await),
@@ -59,7 +63,7 @@ async fn store(shared: &Shared, request: Request) -> Result<Appended, ApiError> 
     }
     let peer = parts.extensions.get::<Peer>().copied();
     shared.peer_limit.take(peer, bytes.len()).map_err(|retry_after| ApiError::PeerRate { retry_after })?;
-    let digest = target.digest;
+    let (digest, byte_count) = (target.digest, bytes.len());
     let check = move || {
         // Without the client's own digest, the body as sent tells a repetition from other content.
         let digest = digest.unwrap_or_else(|| BatchDigest::of(&bytes));
@@ -77,7 +81,9 @@ async fn store(shared: &Shared, request: Request) -> Result<Appended, ApiError> 
     let id = target.id.unwrap_or_else(|| BatchId::from_bytes(uuid::Uuid::now_v7().into_bytes()));
     let id_is_new = target.id.is_none();
     let append = Append { batch, id, digest, id_is_new, acks: target.acks, budget: Some(share) };
-    Ok(target.partition.append(append).await?)
+    let appended = target.partition.append(append).await?;
+    shared.app.metrics.ingest.note_taken(ingest, appended.record_count, byte_count);
+    Ok(appended)
 }
 
 /// What a request's head says.

@@ -13,6 +13,7 @@ mod histogram;
 mod internal;
 mod labels;
 mod metrics;
+mod observe;
 mod parameters;
 mod peer_limit;
 mod peer_stream;
@@ -34,8 +35,9 @@ use axum::routing::{get, post};
 use http::HeaderValue;
 use model::Partition;
 
+pub use health::Readiness;
 pub use internal::internal_router;
-pub use server::{Server, ServerOptions};
+pub use server::{ListeningServer, Server, ServerOptions};
 pub use tail::Tails;
 
 use crate::cluster::ClusterView;
@@ -82,12 +84,19 @@ struct Shared {
     app: Arc<App>,
     budget: BodyBudget,
     peer_limit: Arc<PeerLimit>,
+    readiness: Readiness,
+}
+
+/// The daemon's routes, of a node that does not leave.
+pub fn router(app: Arc<App>) -> Router {
+    router_of(app, Readiness::default())
 }
 
 /// The daemon's routes.
-pub fn router(app: Arc<App>) -> Router {
+pub fn router_of(app: Arc<App>, readiness: Readiness) -> Router {
     let budget = BodyBudget::new(app.body_bytes_max);
     let peer_limit = Arc::new(PeerLimit::new(app.peer_bytes_per_second));
+    let shared = Shared { app, budget, peer_limit, readiness };
     let get_only = |request| method_not_allowed(request, "GET, HEAD");
     let reads = Router::new()
         .route("/v1/search", get(search::search).fallback(get_only))
@@ -98,7 +107,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/labels/{name}/values", get(labels::values).fallback(get_only))
         .route("/v1/tail", get(tail::tail).fallback(get_only))
         .route("/v1/context", get(context::context).fallback(get_only));
-    let shared = Shared { app, budget, peer_limit };
     let reads = reads.layer(axum::middleware::from_fn_with_state(shared.clone(), scope::sign));
     Router::new()
         .merge(reads)
@@ -112,6 +120,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(health::live).fallback(get_only))
         .route("/readyz", get(health::ready).fallback(get_only))
         .fallback(unknown_path)
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), observe::observe))
         .with_state(shared)
 }
 

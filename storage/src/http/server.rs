@@ -35,15 +35,23 @@ pub struct ServerOptions {
     pub shutdown_grace: Duration,
 }
 
-/// A socket that listens.
+/// A socket that is bound and does not listen yet.
 #[derive(Debug)]
 pub struct Server {
+    socket: TcpSocket,
+    options: ServerOptions,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct ListeningServer {
     listener: TcpListener,
     options: ServerOptions,
 }
 
 impl Server {
-    /// Binds the listening socket; port 0 takes a free one. Clients may connect from here on, and wait.
+    /// Binds the listening socket; port 0 takes a free one. Clients are refused until [`Self::listen`]: one that is not
+    /// ready must not have them wait.
     ///
     /// # Errors
     /// The operating system's.
@@ -52,9 +60,28 @@ impl Server {
         // A restart must not wait for the connections of the process before.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        Ok(Self { listener: socket.listen(limits::LISTEN_BACKLOG)?, options })
+        Ok(Self { socket, options })
     }
 
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Begins to listen: from here on clients are taken, or wait for a moment.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn listen(self) -> io::Result<ListeningServer> {
+        let Self { socket, options } = self;
+        Ok(ListeningServer { listener: socket.listen(limits::LISTEN_BACKLOG)?, options })
+    }
+}
+
+impl ListeningServer {
     /// The address it listens on.
     ///
     /// # Errors
@@ -135,4 +162,25 @@ fn http_settings(header_timeout: Duration) -> http1::Builder {
         .max_header_size(limits::REQUEST_HEAD_BYTES_MAX)
         .max_headers(limits::REQUEST_HEADERS_MAX);
     http
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_that_is_not_ready_has_no_client_wait() {
+        let options = ServerOptions {
+            connections_max: 1,
+            header_timeout: Duration::from_secs(1),
+            shutdown_grace: Duration::from_secs(1),
+        };
+        let server = Server::bind(([127, 0, 0, 1], 0).into(), options).unwrap();
+        let address = server.local_address().unwrap();
+        let refused = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let server = server.listen().unwrap();
+        assert_eq!(server.local_address().unwrap(), address);
+        TcpStream::connect(address).await.unwrap();
+    }
 }

@@ -13,7 +13,7 @@ use url::Url;
 use super::{NodeError, server_options};
 use crate::cluster::ClusterView;
 use crate::config::{Config, Fsync};
-use crate::http::{self as api, Server};
+use crate::http::{self as api, ListeningServer, Server};
 use crate::log::{self, Disk, PartitionLog, RealDisk, RecoveryReport};
 use crate::partition::PartitionHandle;
 use crate::raft::{
@@ -24,7 +24,7 @@ use crate::raft::{
 /// A node's part in its cluster, before there are groups.
 #[derive(Debug)]
 pub(super) struct Replication {
-    internal: Server,
+    internal: ListeningServer,
     secret: Secret,
     identity: Identity,
 }
@@ -53,6 +53,7 @@ impl Replication {
             None => return Err(NodeError::NoSecret { address }),
         };
         let internal = Server::bind(address, server_options(config))
+            .and_then(Server::listen)
             .map_err(|source| NodeError::Listen { address, source })?;
         let identity = Identity::of_directory(&RealDisk, &config.data).map_err(NodeError::Identity)?;
         Ok(Some(Self { internal, secret, identity }))
@@ -138,7 +139,7 @@ pub(super) fn prepare_log(
         .map_err(|error| NodeError::Replica { partition, reason: error.to_string() })
 }
 
-fn own(config: &Config, view: &ClusterView, internal: &Server) -> Result<Own, NodeError> {
+fn own(config: &Config, view: &ClusterView, internal: &ListeningServer) -> Result<Own, NodeError> {
     let address = internal.local_address().map_err(NodeError::Announce)?;
     let host = match address.ip() {
         // Others reach it at the host by which clients do.
