@@ -101,7 +101,7 @@ pub(crate) struct WalReport {
 impl Metrics {
     /// All counters at zero.
     pub(crate) fn new() -> Self {
-        let metrics = Self {
+        let new = Self {
             registry: telemetry::text::registry("ingest-host", env!("CARGO_PKG_VERSION")),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(Buckets),
@@ -114,7 +114,14 @@ impl Metrics {
             ready: Gauge::default(),
             wal: WalGauges::default(),
         };
-        metrics.registered()
+        // Those that alerts and panels ask for are there from the start: what never happened is 0, not unknown.
+        for outcome in ["stored", "queued", "rejected"] {
+            new.records.get_or_create(&OutcomeLabel { outcome }).inc_by(0);
+        }
+        for reason in ["invalid", "unavailable"] {
+            new.rejections.get_or_create(&ReasonLabel { reason }).inc_by(0);
+        }
+        new.registered()
     }
 
     fn registered(mut self) -> Self {

@@ -54,7 +54,7 @@ impl Metrics {
     /// All counters at zero; nothing of the disk.
     pub fn new() -> Self {
         let mut registry = telemetry::text::registry("storage", env!("CARGO_PKG_VERSION"));
-        let metrics = Self {
+        let new = Self {
             partitions: Partitions::registered(&mut registry),
             ingest: IngestNodes::registered(&mut registry),
             requests: Requests::registered(&mut registry),
@@ -62,7 +62,14 @@ impl Metrics {
             queries: Family::default(),
             registry,
         };
-        metrics.registered()
+        // Those that alerts and panels ask for are there from the start: what never happened is 0, not unknown.
+        for reason in ["queue_full", "body_budget", "disk_full", "stopped", "invalid_batch"] {
+            new.rejections.get_or_create(&ReasonLabel { reason }).inc_by(0);
+        }
+        for outcome in ["whole", "partial", "refused"] {
+            new.queries.get_or_create(&OutcomeLabel { outcome }).inc_by(0);
+        }
+        new.registered()
     }
 
     fn registered(mut self) -> Self {

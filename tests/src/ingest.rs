@@ -53,6 +53,11 @@ impl Ingest {
         format!("http://{}{path}", self.port.address())
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.port.address()
+    }
+
     /// The process.
     ///
     /// # Panics

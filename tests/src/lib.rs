@@ -32,6 +32,7 @@ pub mod records;
 mod replicas;
 pub mod stand_in;
 pub mod tail;
+pub mod tools;
 pub mod wait;
 
 pub use client::{Answer, Client};

@@ -67,7 +67,7 @@ impl Log {
         String::from_utf8_lossy(&fs::read(&self.path).unwrap_or_default()).into_owned()
     }
 
-    fn append(&self) -> File {
+    pub(crate) fn append(&self) -> File {
         OpenOptions::new().create(true).append(true).open(&self.path).unwrap()
     }
 }

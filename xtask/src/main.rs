@@ -40,8 +40,12 @@ enum Task {
     Bench(commands::bench::Benchmark),
     /// Install the target that the ingest component is compiled for
     SetupWasm,
+    /// Install what the tests of deploy/ run: nginx and Prometheus, by apt
+    SetupDeploy,
     /// Compile the ingest component
     BuildComponent,
+    /// Build a release: programs, component, checksums, SBOM
+    Dist(commands::dist::DistArguments),
     /// Become PROGRAM, and end when the process PARENT does: what xtask starts its children through
     #[command(hide = true)]
     RunChild(process::ChildArguments),
@@ -64,7 +68,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ci => commands::test::run_for_ci(),
         Task::Bench(benchmark) => commands::bench::run(&benchmark),
         Task::SetupWasm => commands::component::setup_wasm(),
+        Task::SetupDeploy => commands::deploy::setup(),
         Task::BuildComponent => commands::component::build(),
+        Task::Dist(arguments) => commands::dist::run(&arguments),
         Task::RunChild(arguments) => process::become_child(&arguments),
     }
 }

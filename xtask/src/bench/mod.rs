@@ -12,4 +12,5 @@ pub(crate) mod ingest;
 mod load;
 mod parts;
 mod post;
+pub(crate) mod scale;
 pub(crate) mod storage;

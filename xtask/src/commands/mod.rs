@@ -2,6 +2,8 @@
 
 pub(crate) mod bench;
 pub(crate) mod component;
+pub(crate) mod deploy;
+pub(crate) mod dist;
 mod spin;
 pub(crate) mod test;
 mod test_counts;

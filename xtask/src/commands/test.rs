@@ -93,6 +93,9 @@ impl Checks {
                 succeed(clippy, "the lints must be clean")
             })?;
         }
+        if !self.fast {
+            self.step("deployment tools", |checks| super::deploy::ensure_for_tests(checks.ci))?;
+        }
         self.tests()?;
         if !self.fast {
             self.step("viewer", Self::viewer)?;

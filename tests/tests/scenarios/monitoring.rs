@@ -1,0 +1,105 @@
+//! The stack as an operator runs it, without containers: nginx, two ingests, storage nodes, Prometheus. It is loaded,
+//! every panel and alert is asked for, a node is killed, and the alert that must fire is read from Prometheus.
+
+use std::time::Duration;
+
+use tests::load::{Load, LoadSpec};
+use tests::oracle::Oracle;
+use tests::tools::{self, Nginx, Prometheus};
+use tests::{ClusterSpec, eventually};
+
+use super::deploy::{alerts, is_of_replication, panel_queries};
+
+/// How long until a query finds something: a rate needs two scrapes, a second apart.
+const DATA_MAX: Duration = Duration::from_secs(30);
+/// How long until an alert fires or ends: a scrape, an evaluation and its `for`, each a second.
+const ALERT_MAX: Duration = Duration::from_secs(30);
+
+/// An alert's left-hand side: what it compares.
+fn compared(expression: &str) -> &str {
+    let place = expression.rfind([' ']).and_then(|end| expression[..end].rfind(['<', '>'])).unwrap();
+    expression[..place].trim()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_panel_and_alert_finds_data_and_a_dead_node_is_told() {
+    if !tools::are_there(&["nginx", "prometheus"]) {
+        return;
+    }
+    let mut cluster = ClusterSpec::default().ingests(2).notified().start().await;
+    let ingests: Vec<_> = cluster.ingests.iter().map(|ingest| ingest.address()).collect();
+    let storage: Vec<_> = cluster.nodes.iter().map(|node| node.address()).collect();
+    let nginx = Nginx::start(cluster.dir(), &ingests).await;
+    let prometheus = Prometheus::start(cluster.dir(), &storage, &ingests).await;
+    let load = Load::start(&LoadSpec {
+        urls: vec![nginx.url("/v1/logs")],
+        connections: 4,
+        batch_records_max: 20,
+        given_up: 0.0,
+        seed: 11,
+    });
+    load.progress(50).await;
+    for path in ["/v1/query?service=auth_service&limit=3", "/v1/logs?contains=a&limit=3"] {
+        cluster.client.get(&nginx.url(path)).await.unwrap().expect(200);
+    }
+    cluster.client.post_json(&nginx.url("/v1/logs"), "[").await.unwrap().expect(400);
+    cluster.client.get(&nginx.url("/metrics")).await.unwrap().expect(404);
+
+    let panels = panel_queries();
+    let alerts = alerts();
+    let compared = alerts.iter().map(|(name, expression)| (name.clone(), compared(expression).to_owned()));
+    for (place, query) in panels.into_iter().chain(compared) {
+        if is_of_replication(&query) {
+            continue;
+        }
+        eventually(&format!("{place} finds data: {query}"), DATA_MAX, async || {
+            (!prometheus.query(&query).await.is_empty()).then_some(())
+        })
+        .await;
+    }
+    let rules = prometheus.rules().await;
+    assert_eq!(rules.len(), alerts.len());
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
+    let quiet = ["EdgelogDiskFillingUp", "EdgelogFsyncSlow"];
+    let firing = prometheus.firing().await;
+    let unexpected: Vec<_> = firing
+        .iter()
+        .filter(|alert| !quiet.contains(&alert["labels"]["alertname"].as_str().unwrap()))
+        .collect();
+    assert!(unexpected.is_empty(), "nothing but this machine's own disk is wrong: {unexpected:?}");
+
+    let dead = cluster.nodes[1].address().to_string();
+    cluster.nodes[1].kill();
+    let of_the_dead = |alert: &serde_json::Value| {
+        alert["labels"]["alertname"] == "EdgelogStorageDown" && alert["labels"]["instance"] == dead
+    };
+    let alert = eventually("the alert fires", ALERT_MAX, async || {
+        prometheus.firing().await.into_iter().find(|alert| of_the_dead(alert))
+    })
+    .await;
+    assert!(alert["annotations"]["summary"].as_str().unwrap().contains(&dead), "{alert}");
+    assert!(
+        alert["annotations"]["runbook_url"].as_str().unwrap().ends_with("#edgelogstoragedown"),
+        "{alert}"
+    );
+    // Clients went on; what they sent for the dead node is seen at the edge.
+    load.progress(20).await;
+    eventually("the edge WAL is seen", DATA_MAX, async || {
+        (!prometheus.query("sum(ingest_wal_records) > 0").await.is_empty()).then_some(())
+    })
+    .await;
+
+    cluster.nodes[1].start().await;
+    eventually("the alert ends", ALERT_MAX, async || {
+        (!prometheus.firing().await.iter().any(of_the_dead)).then_some(())
+    })
+    .await;
+    let ledgers = load.finish().await;
+    cluster.drain_wals().await;
+    let mut faults = Oracle::new(cluster.partitions(), ledgers).faults(&cluster.stored().await);
+    // A batch may wait at one ingest while its client's next one goes through the other.
+    faults.remove("out of order");
+    assert!(faults.is_empty(), "{faults:#?}");
+}
