@@ -1,6 +1,6 @@
-//! What the operator brings: nginx before the ingests, Prometheus beside everything.
+//! What the operator brings: nginx or Envoy before the ingests, Prometheus beside everything.
 //!
-//! Both run by the files in `deploy/`, with addresses and times of the test's in place of their own. Where a program is
+//! They run by the files in `deploy/`, with addresses and times of the test's in place of their own. Where a program is
 //! missing, a developer's test is skipped and says how to install it; on a build machine (`CI` is set) it fails.
 
 use std::fs;
@@ -29,7 +29,8 @@ pub fn deploy_dir() -> PathBuf {
 /// Where a program is.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::env::split_paths(&path).chain(SYSTEM_DIRS.iter().map(PathBuf::from));
+    let own = workspace_dir().join("target/deploy-tools/bin");
+    let dirs = std::env::split_paths(&path).chain(SYSTEM_DIRS.iter().map(PathBuf::from)).chain([own]);
     dirs.map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
@@ -139,6 +140,46 @@ impl Nginx {
         let file = dir.join("nginx.conf");
         fs::write(&file, whole).unwrap();
         file.display().to_string()
+    }
+
+    /// A URL of it: `path` begins with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.port.address())
+    }
+}
+
+/// Envoy before ingests, by `deploy/envoy/envoy.yaml`.
+#[derive(Debug)]
+pub struct Envoy {
+    port: Port,
+    _server: Server,
+}
+
+impl Envoy {
+    /// Starts it before the two ingests at these addresses.
+    ///
+    /// # Panics
+    /// When it does not start, or `deploy/envoy/envoy.yaml` is no longer as expected.
+    pub async fn start(dir: &Path, ingests: [SocketAddr; 2]) -> Self {
+        let port = Port::free();
+        let mut conf = fs::read_to_string(deploy_dir().join("envoy/envoy.yaml")).unwrap();
+        let listener = "address: 0.0.0.0, port_value: 8080".to_owned();
+        let own = |address: SocketAddr| format!("address: {}, port_value: {}", address.ip(), address.port());
+        let mut replace = |from: String, to: String| {
+            assert_eq!(conf.matches(&from).count(), 1, "{from}");
+            conf = conf.replace(&from, &to);
+        };
+        replace(listener, own(port.address()));
+        for (number, ingest) in (1..).zip(ingests) {
+            replace(format!("address: ingest-{number}, port_value: 8080"), own(ingest));
+        }
+        let file = dir.join("envoy.yaml");
+        fs::write(&file, conf).unwrap();
+        let file = file.display().to_string();
+        let arguments = ["-c", &file, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"];
+        let mut server = Server::start("envoy", &arguments, dir.join("envoy.log"));
+        server.answers("Envoy", &format!("http://{}/healthz", port.address())).await;
+        Self { port, _server: server }
     }
 
     /// A URL of it: `path` begins with a slash.

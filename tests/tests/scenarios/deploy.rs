@@ -72,6 +72,23 @@ fn nginx_takes_its_configuration() {
 }
 
 #[test]
+fn envoy_takes_its_configuration() {
+    if !tools::are_there(&["envoy"]) {
+        return;
+    }
+    let file = deploy_dir().join("envoy/envoy.yaml").display().to_string();
+    succeeds("envoy", &["--mode", "validate", "-c", &file]);
+}
+
+#[test]
+fn hadolint_has_nothing_to_say_of_the_images() {
+    if !tools::are_there(&["hadolint"]) {
+        return;
+    }
+    succeeds("hadolint", &[&deploy_dir().join("Dockerfile").display().to_string()]);
+}
+
+#[test]
 fn systemd_takes_the_units() {
     if !tools::are_there(&["systemd-analyze"]) {
         return;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests::programs::programs;
-use tests::tools::{self, Nginx};
+use tests::tools::{self, Envoy, Nginx};
 use tests::{Cluster, ClusterSpec, eventually};
 
 const PROGRESS_MAX: Duration = Duration::from_secs(60);
@@ -98,8 +98,33 @@ async fn the_clients_address_is_right_behind_the_proxy_and_cannot_be_forged_past
         return;
     }
     let (cluster, nginx) = behind_nginx(2).await;
+    addresses_are_right(&cluster, &nginx.url("/v1/logs")).await;
+}
+
+#[tokio::test]
+async fn envoy_tells_the_clients_address_and_goes_elsewhere_when_an_ingest_is_gone() {
+    if !tools::are_there(&["nginx", "envoy"]) {
+        return;
+    }
+    let (mut cluster, _nginx) = behind_nginx(2).await;
+    let envoy = Envoy::start(cluster.dir(), [0, 1].map(|place| cluster.ingests[place].address())).await;
+    let url = envoy.url("/v1/logs");
+    addresses_are_right(&cluster, &url).await;
+    // Without a key of its own a request gets one at the proxy, so that it may be repeated.
+    let body = r#"[{"service":"s","message":"m"}]"#;
+    let answer = cluster.client.post_json(&url, body).await.unwrap().expect(200);
+    assert_eq!(answer.header("idempotency-key").len(), 36, "Envoy's request id");
+    cluster.ingests[0].kill();
+    for _ in 0..8 {
+        cluster.client.post_json(&url, body).await.unwrap().expect(200);
+    }
+    cluster.client.get(&envoy.url("/metrics")).await.unwrap().expect(404);
+}
+
+/// The address is that of the client, as the proxy sees it, and who goes past the proxy is not believed.
+async fn addresses_are_right(cluster: &Cluster, proxy: &str) {
     let (behind, past) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
-    send_forged(&nginx.url("/v1/logs"), behind, "behind").await;
+    send_forged(proxy, behind, "behind").await;
     send_forged(&cluster.url("/v1/logs"), past, "past").await;
     let stored = cluster.stored().await;
     let address_of = |message: &str| {
