@@ -35,6 +35,8 @@ enum Task {
     Test(commands::test::TestArguments),
     /// The same as `test`, with output for a build machine
     Ci,
+    /// Run the simulated cluster of replicas, with faults that a seed chooses
+    Sim(commands::sim::SimArguments),
     /// Measure edgelog
     #[command(subcommand)]
     Bench(commands::bench::Benchmark),
@@ -66,6 +68,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Up(arguments) => commands::up::run(&arguments),
         Task::Test(arguments) => commands::test::run(&arguments),
         Task::Ci => commands::test::run_for_ci(),
+        Task::Sim(arguments) => commands::sim::run(&arguments),
         Task::Bench(benchmark) => commands::bench::run(&benchmark),
         Task::SetupWasm => commands::component::setup_wasm(),
         Task::SetupDeploy => commands::deploy::setup(),

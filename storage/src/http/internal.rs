@@ -13,16 +13,12 @@ use bytes::Bytes;
 use futures::future::join_all;
 use http::StatusCode;
 use model::Partition;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use openraft::raft::VoteRequest;
 use serde::Deserialize;
 
 use crate::limits;
 use crate::log::{LogError, Manifest};
-use crate::raft::{
-    Addressed, Answer, Cluster, Group, LightRequest, NodeCard, Offer, PieceOf, TypeConfig, decode_append,
-};
-
-type AppendRequest = AppendEntriesRequest<TypeConfig>;
+use crate::raft::{Addressed, Answer, Cluster, Group, LightRequest, NodeCard, Offer, PieceOf, decode_append};
 
 /// The partition that a request is about.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -87,21 +83,9 @@ async fn light(State(cluster): State<Arc<Cluster>>, body: Bytes) -> Result<Json<
 
 async fn answer_light(group: &Group, message: LightRequest) -> Answer {
     match message {
-        LightRequest::Append(head) => answer_append(group, head.into_heartbeat()).await,
-        LightRequest::Vote { .. } if group.is_refilling() => {
-            Answer::Failed("the replica is being filled anew, and does not vote".to_owned())
-        }
+        LightRequest::Append(head) => group.answer_append(head.into_heartbeat()).await,
         LightRequest::Vote { vote, last } => {
-            let request = openraft::raft::VoteRequest::new(vote.into(), last.map(Into::into));
-            match group.raft().vote(request).await {
-                Ok(response) => {
-                    if response.vote_granted {
-                        group.note_heard();
-                    }
-                    Answer::of_vote(response)
-                }
-                Err(error) => Answer::Failed(error.to_string()),
-            }
+            group.answer_vote(VoteRequest::new(vote.into(), last.map(Into::into))).await
         }
     }
 }
@@ -120,21 +104,7 @@ async fn append(
         Ok(request) => request,
         Err(error) => return Json(Answer::Failed(error.to_string())),
     };
-    Json(answer_append(group, request).await)
-}
-
-async fn answer_append(group: &Group, request: AppendRequest) -> Answer {
-    group.note_agreed(&request.vote, request.leader_commit);
-    match group.raft().append_entries(request).await {
-        Ok(response) => {
-            // An earlier leader's is no sign of a leader.
-            if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
-                group.note_heard();
-            }
-            Answer::of_append(response)
-        }
-        Err(error) => Answer::Failed(error.to_string()),
-    }
+    Json(group.answer_append(request).await)
 }
 
 /// A leader has a snapshot: it is copied, which takes as long as it takes.

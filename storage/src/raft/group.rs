@@ -9,7 +9,8 @@ use std::time::Duration;
 use model::wire::Durability;
 use model::{Offset, Partition};
 use openraft::error::{ClientWriteError, Fatal};
-use openraft::raft::ClientWriteResponse;
+use openraft::network::RaftNetworkFactory;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteResponse, VoteRequest};
 use openraft::{ServerState, Snapshot};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -18,10 +19,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::client::NodeClient;
+use super::codec::Answer;
 use super::directory::Directory;
 use super::identity::HexId;
 use super::machine::StateMachine;
-use super::network::GroupNetwork;
 use super::room::Room;
 use super::snapshot::{Offer, SnapshotData};
 use super::store::LogStore;
@@ -53,7 +54,7 @@ struct Shared {
 }
 
 /// What a group is made of.
-pub struct GroupParts {
+pub struct GroupParts<N> {
     /// This node's number.
     pub node: NodeId,
     /// The partition.
@@ -61,7 +62,7 @@ pub struct GroupParts {
     /// Its log.
     pub store: LogStore,
     /// The ways to the other replicas.
-    pub network: GroupNetwork,
+    pub network: N,
     /// Where the other nodes are.
     pub directory: Arc<Directory>,
     /// The group's times.
@@ -135,7 +136,9 @@ impl Group {
     ///
     /// # Errors
     /// When its log cannot be read.
-    pub async fn start(parts: GroupParts) -> Result<Self, Fatal<NodeId>> {
+    pub async fn start<N: RaftNetworkFactory<TypeConfig>>(
+        parts: GroupParts<N>,
+    ) -> Result<Self, Fatal<NodeId>> {
         let GroupParts { node, partition, store, network, directory, timing, acks, room } = parts;
         let config = Arc::new(timing.config(partition));
         let machine = StateMachine::new(&store);
@@ -167,6 +170,37 @@ impl Group {
         &self.shared.room
     }
 
+    /// Answers a leader.
+    pub async fn answer_append(&self, request: AppendEntriesRequest<TypeConfig>) -> Answer {
+        self.note_agreed(&request.vote, request.leader_commit);
+        match self.shared.raft.append_entries(request).await {
+            Ok(response) => {
+                // An earlier leader's is no sign of a leader.
+                if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+                    self.note_heard();
+                }
+                Answer::of_append(response)
+            }
+            Err(error) => Answer::Failed(error.to_string()),
+        }
+    }
+
+    /// Answers a candidate.
+    pub async fn answer_vote(&self, request: VoteRequest<NodeId>) -> Answer {
+        if self.is_refilling() {
+            return Answer::Failed("the replica is being filled anew, and does not vote".to_owned());
+        }
+        match self.shared.raft.vote(request).await {
+            Ok(response) => {
+                if response.vote_granted {
+                    self.note_heard();
+                }
+                Answer::of_vote(response)
+            }
+            Err(error) => Answer::Failed(error.to_string()),
+        }
+    }
+
     /// Copies a leader's snapshot and puts it in the place of this replica's log; the vote that the replica holds then.
     /// One copy at a time.
     ///
@@ -189,7 +223,7 @@ impl Group {
     }
 
     /// A leader was heard, or a candidate was given the vote: there is no need for another election.
-    pub fn note_heard(&self) {
+    fn note_heard(&self) {
         self.shared.patience.lock().renew(self.shared.timing);
     }
 
@@ -216,7 +250,7 @@ impl Group {
     /// A leader told up to where the log is agreed on. A replica that is being filled anew has again what it had once
     /// it has all that its leader knew, in its own term, to be agreed on: whatever the replica had acknowledged before
     /// and the others counted on is in there.
-    pub fn note_agreed(&self, vote: &Vote, agreed: Option<LogId>) {
+    fn note_agreed(&self, vote: &Vote, agreed: Option<LogId>) {
         if let Some(agreed) = agreed
             && self.is_refilling()
             && agreed.leader_id.term == vote.leader_id.term

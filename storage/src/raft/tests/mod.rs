@@ -1,3 +1,4 @@
 //! Replicas over disks that fail as told.
 
+mod simulation;
 mod suite;

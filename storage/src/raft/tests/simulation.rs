@@ -1,0 +1,458 @@
+//! Three replicas on simulated disks and a simulated network, with faults that a seed chooses: cut and slow lines in
+//! either direction, crashes that lose what was not synced, the whole cluster at once; and clients that retry.
+//!
+//! The seed decides the faults and their times, not how threads and tasks interleave: a run is not exactly repeated by it,
+//! but is of the same kind. What is checked holds for every interleaving (DESIGN, invariants).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use model::wire::Durability;
+use model::{BatchDigest, BatchId, Offset, Partition, Tenant, ValidBatch};
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, Snapshot};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::super::codec::{decode_append, encode_append};
+use super::super::network::NetError;
+use super::super::room::Room;
+use super::super::types::{Member, NodeId, Vote};
+use super::super::{Directory, FoundLog, Group, GroupParts, LogStore, Timing, TypeConfig};
+use crate::log::tests::random::Random;
+use crate::log::tests::sim_disk::SimDisk;
+use crate::log::{LogOptions, LogReader, PartitionLog};
+use crate::metrics::Metrics;
+use crate::partition::{self, Append, PartitionHandle, QueueLimits};
+
+const NODES: u64 = 3;
+const DIR: &str = "/data/partition-0";
+const PARTITION: Partition = Partition::new(0);
+/// Short, so that a run has many elections.
+const ELECTION: Duration = Duration::from_millis(200);
+/// How many faults a run has, and how long one lasts at most.
+const FAULTS: usize = 8;
+const FAULT_MS_MAX: u64 = 250;
+/// How long a healed cluster may take, on a machine that does much else.
+const CONVERGED_MAX: Duration = Duration::from_secs(60);
+/// Seeds of a plain test run, and of one on a build machine; `EDGELOG_SIM_SEEDS` names how many else, `EDGELOG_SIM_SEED`
+/// one alone.
+const SEEDS: u64 = 24;
+const SEEDS_CI: u64 = 200;
+/// Runs at once: they mostly wait.
+const AT_ONCE: usize = 16;
+
+/// The lines between the nodes, and who answers at their ends.
+#[derive(Clone, Debug, Default)]
+struct Net(Arc<Mutex<NetState>>);
+
+#[derive(Debug, Default)]
+struct NetState {
+    groups: BTreeMap<NodeId, Group>,
+    /// Lines on which nothing arrives, by direction.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    delay: Duration,
+}
+
+/// The line from one node to another.
+struct Line {
+    net: Net,
+    from: NodeId,
+    to: NodeId,
+}
+
+struct LineFactory {
+    net: Net,
+    from: NodeId,
+}
+
+impl Net {
+    fn heal(&self) {
+        let mut state = self.0.lock();
+        state.cut.clear();
+        state.delay = Duration::ZERO;
+    }
+
+    /// The replica at the end of a line, if the line and the replica work.
+    async fn reach(&self, from: NodeId, to: NodeId) -> Result<Group, NetError> {
+        let delay = self.0.lock().delay;
+        tokio::time::sleep(delay).await;
+        let state = self.0.lock();
+        match state.groups.get(&to) {
+            Some(group) if !state.cut.contains(&(from, to)) => Ok(group.clone()),
+            _ => Err(NetError::Nowhere { target: to }),
+        }
+    }
+}
+
+impl Line {
+    /// The answer has to come back too.
+    fn comes_back<T>(&self, answer: T) -> Result<T, NetError> {
+        let is_cut = self.net.0.lock().cut.contains(&(self.to, self.from));
+        if is_cut { Err(NetError::Nowhere { target: self.to }) } else { Ok(answer) }
+    }
+}
+
+type CallError = RPCError<NodeId, Member, RaftError<NodeId>>;
+
+fn unreachable(error: NetError) -> CallError {
+    RPCError::Unreachable(Unreachable::new(&error))
+}
+
+impl RaftNetworkFactory<TypeConfig> for LineFactory {
+    type Network = Line;
+
+    async fn new_client(&mut self, target: NodeId, _: &Member) -> Line {
+        Line { net: self.net.clone(), from: self.from, to: target }
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Line {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<AppendEntriesResponse<NodeId>, CallError> {
+        let bytes = encode_append(request).map_err(|error| unreachable(error.into()))?.concat();
+        let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
+        let request = decode_append(PARTITION, bytes.into()).map_err(|error| unreachable(error.into()))?;
+        let answer = group.answer_append(request).await;
+        let answer = self.comes_back(answer).map_err(unreachable)?;
+        answer.into_append().map_err(|why| unreachable(NetError::Replica(why)))
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<NodeId>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<NodeId>, CallError> {
+        let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
+        let answer = group.answer_vote(request).await;
+        let answer = self.comes_back(answer).map_err(unreachable)?;
+        answer.into_vote().map_err(|why| unreachable(NetError::Replica(why)))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        _: Vote,
+        _: Snapshot<TypeConfig>,
+        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
+        // Nothing is purged here.
+        Err(StreamingError::Network(NetworkError::new(&NetError::Busy)))
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(Duration::from_millis(20)))
+    }
+}
+
+/// A replica that runs.
+struct Running {
+    disk: SimDisk,
+    handle: PartitionHandle,
+    group: Group,
+    reader: LogReader,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    async fn start(net: &Net, node: NodeId, disk: SimDisk) -> Self {
+        let options = LogOptions { segment_bytes_max: 2000, ..LogOptions::default() };
+        let shared_disk = Arc::new(disk.clone());
+        let (mut log, report) =
+            PartitionLog::open(shared_disk.clone(), Path::new(DIR), PARTITION, options, 0).unwrap();
+        assert!(report.damage.is_empty() && report.lost_records == 0, "node {node}: {report:?}");
+        let found = FoundLog::prepare(&mut log, &report).unwrap();
+        let reader = log.reader();
+        let limits = QueueLimits { bytes_max: 1 << 20, requests_max: 100 };
+        let metrics = Metrics::new().of_partition(PARTITION);
+        let (handle, _thread) = partition::start(PARTITION, log, limits, metrics).unwrap();
+        let parts = GroupParts {
+            node,
+            partition: PARTITION,
+            store: LogStore::new(PARTITION, found, handle.log_access()),
+            network: LineFactory { net: net.clone(), from: node },
+            directory: Arc::new(Directory::new([])),
+            timing: Timing::new(ELECTION),
+            acks: Durability::Quorum,
+            room: Room::new(shared_disk, DIR.into()),
+        };
+        let group = Group::start(parts).await.unwrap();
+        let (proposals, waiting) = tokio::sync::mpsc::unbounded_channel();
+        let handle = handle.with_proposals(proposals);
+        net.0.lock().groups.insert(node, group.clone());
+        let tasks =
+            vec![tokio::spawn(group.clone().propose_all(waiting)), tokio::spawn(keep_time(group.clone()))];
+        Self { disk, handle, group, reader, tasks }
+    }
+
+    /// The power fails: what was not synced is lost, or a part of it.
+    async fn crash(self, net: &Net, node: NodeId, random: &mut Random) -> SimDisk {
+        net.0.lock().groups.remove(&node);
+        // Nothing more comes to the disk, whatever the replica still does.
+        self.disk.crash_at(0);
+        let left = self.disk.after_power_cut(random);
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.handle.close();
+        // It ends with errors: its disk is dead.
+        self.group.raft().shutdown().await.ok();
+        left
+    }
+}
+
+async fn keep_time(group: Group) {
+    let mut ticks = tokio::time::interval(Timing::new(ELECTION).heartbeat() / 2);
+    loop {
+        ticks.tick().await;
+        if group.leads() {
+            group.raft().trigger().heartbeat().await.ok();
+        } else {
+            group.elect_if_due().await;
+        }
+    }
+}
+
+/// What clients were told, and what was ever read.
+#[derive(Default)]
+struct Seen {
+    /// Where each acknowledged batch is.
+    acknowledged: BTreeMap<u64, Bytes>,
+    /// The committed batches that any node ever served, by offset.
+    committed: BTreeMap<u64, Bytes>,
+}
+
+/// The cluster of one run.
+struct Run {
+    seed: u64,
+    net: Net,
+    handles: Arc<Mutex<BTreeMap<NodeId, (PartitionHandle, LogReader)>>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Run {
+    /// Takes what can be read on every node, and compares it with what was read before.
+    fn look(&self) {
+        let readers: Vec<LogReader> =
+            self.handles.lock().values().map(|(_, reader)| reader.clone()).collect();
+        for reader in readers {
+            let (high_watermark, status) = (reader.high_watermark(), reader.status());
+            assert!(high_watermark <= status.flushed_end, "seed {}", self.seed);
+            for batch in reader.batches_from(Offset::ZERO) {
+                let batch = batch.unwrap();
+                let mut seen = self.seen.lock();
+                let known =
+                    seen.committed.entry(batch.base_offset.get()).or_insert_with(|| batch.bytes.clone());
+                assert_eq!(
+                    *known, batch.bytes,
+                    "seed {}: an offset names other bytes than before",
+                    self.seed
+                );
+            }
+        }
+    }
+
+    /// Sends batches, each until it is acknowledged, or the run is over.
+    async fn client(self: Arc<Self>, number: u64, until: Instant) {
+        let mut random = Random::new(self.seed ^ (number << 32));
+        for count in 0_u64.. {
+            let line = format!(
+                "{{\"timestamp\":{count},\"service\":\"s\",\"message\":\"{number}/{count}\",\"received_at\":1,\"ingested_node_id\":\"n\",\"client_ip\":\"i\"}}\n"
+            );
+            let bytes = Bytes::from(line);
+            let id = BatchId::derive(&Tenant::default(), &format!("{number}/{count}"), PARTITION);
+            loop {
+                if Instant::now() > until {
+                    return;
+                }
+                let node = random.below(NODES) + 1;
+                let handle = self.handles.lock().get(&node).map(|(handle, _)| handle.clone());
+                let append = Append {
+                    batch: ValidBatch::from_ndjson(bytes.clone()).unwrap(),
+                    id,
+                    digest: BatchDigest::of(&bytes),
+                    id_is_new: false,
+                    acks: Some(Durability::Quorum),
+                    budget: None,
+                };
+                if let Some(handle) = handle
+                    && let Ok(appended) = handle.append(append).await
+                {
+                    let offset = appended.base_offset.get();
+                    let other = self.seen.lock().acknowledged.insert(offset, bytes.clone());
+                    assert_eq!(other, None, "seed {}: two batches at {offset}", self.seed);
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    async fn watch(self: Arc<Self>) {
+        loop {
+            self.look();
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+}
+
+/// One run: faults, then healing, then the invariants.
+async fn run(seed: u64) -> usize {
+    let mut random = Random::new(seed);
+    let run = Arc::new(Run { seed, net: Net::default(), handles: Arc::default(), seen: Arc::default() });
+    let mut running = BTreeMap::new();
+    for node in 1..=NODES {
+        start(&run, &mut running, node, SimDisk::new()).await;
+    }
+    let members: BTreeMap<NodeId, Member> = (1..=NODES).map(|node| (node, Member::default())).collect();
+    running[&1].group.raft().initialize(members).await.unwrap();
+    let until = Instant::now() + Duration::from_millis(FAULTS as u64 * FAULT_MS_MAX);
+    let clients: Vec<_> = (0..4).map(|number| tokio::spawn(Arc::clone(&run).client(number, until))).collect();
+    let watch = tokio::spawn(Arc::clone(&run).watch());
+    for _ in 0..FAULTS {
+        fault(&run, &mut running, &mut random).await;
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    watch.abort();
+    run.net.heal();
+    converge(&run, &running).await;
+    check(&run, &running);
+    for (node, running) in running {
+        running.crash(&run.net, node, &mut random).await;
+    }
+    let acknowledged = run.seen.lock().acknowledged.len();
+    acknowledged
+}
+
+async fn start(run: &Run, running: &mut BTreeMap<NodeId, Running>, node: NodeId, disk: SimDisk) {
+    let started = Running::start(&run.net, node, disk).await;
+    run.handles.lock().insert(node, (started.handle.clone(), started.reader.clone()));
+    running.insert(node, started);
+}
+
+/// Something goes wrong for a while.
+async fn fault(run: &Run, running: &mut BTreeMap<NodeId, Running>, random: &mut Random) {
+    let victim = random.below(NODES) + 1;
+    let lasts = Duration::from_millis(20 + random.below(FAULT_MS_MAX - 20));
+    let kind = random.below(6);
+    match kind {
+        // One node hears nobody, is heard by nobody, or both.
+        0..=2 => {
+            let mut state = run.net.0.lock();
+            for other in (1..=NODES).filter(|other| *other != victim) {
+                if kind != 1 {
+                    state.cut.insert((victim, other));
+                }
+                if kind != 2 {
+                    state.cut.insert((other, victim));
+                }
+            }
+        }
+        3 => run.net.0.lock().delay = Duration::from_millis(random.below(60)),
+        // The power of one node, or of all.
+        _ => {
+            let victims: Vec<NodeId> = if kind == 4 { vec![victim] } else { (1..=NODES).collect() };
+            let mut left = Vec::new();
+            for node in victims {
+                run.handles.lock().remove(&node);
+                let crashed = running.remove(&node).unwrap();
+                left.push((node, crashed.crash(&run.net, node, random).await));
+            }
+            tokio::time::sleep(lasts).await;
+            for (node, disk) in left {
+                start(run, running, node, disk).await;
+            }
+            return;
+        }
+    }
+    tokio::time::sleep(lasts).await;
+    run.net.heal();
+}
+
+/// Waits until all replicas have all that any of them has.
+async fn converge(run: &Run, running: &BTreeMap<NodeId, Running>) {
+    let deadline = Instant::now() + CONVERGED_MAX;
+    loop {
+        let ends: BTreeSet<(Offset, Offset)> = running
+            .values()
+            .map(|node| (node.reader.high_watermark(), node.reader.status().written_end))
+            .collect();
+        let acknowledged_end = run.seen.lock().acknowledged.keys().next_back().map_or(0, |last| last + 1);
+        if let Some((high_watermark, written)) = ends.first()
+            && ends.len() == 1
+            && high_watermark == written
+            && high_watermark.get() >= acknowledged_end
+        {
+            return;
+        }
+        let states: Vec<String> = running
+            .values()
+            .map(|node| format!("{:?}", node.group.raft().metrics().borrow().clone()))
+            .collect();
+        assert!(
+            Instant::now() < deadline,
+            "seed {}: not converged: {ends:?}\n{}",
+            run.seed,
+            states.join("\n")
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn check(run: &Run, running: &BTreeMap<NodeId, Running>) {
+    run.look();
+    let all: Vec<Vec<(u64, Bytes)>> = running
+        .values()
+        .map(|node| {
+            let batches = node.reader.batches_from(Offset::ZERO).map(Result::unwrap);
+            batches.map(|batch| (batch.base_offset.get(), batch.bytes)).collect()
+        })
+        .collect();
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "seed {}: the replicas differ", run.seed);
+    let stored: BTreeMap<u64, Bytes> = all[0].iter().cloned().collect();
+    for (offset, bytes) in &run.seen.lock().acknowledged {
+        assert_eq!(stored.get(offset), Some(bytes), "seed {}: offset {offset} was acknowledged", run.seed);
+    }
+    let once: BTreeSet<&Bytes> = stored.values().collect();
+    assert_eq!(once.len(), stored.len(), "seed {}: a batch was stored twice", run.seed);
+}
+
+#[test]
+fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_replica() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seeds: Vec<u64> = match number("EDGELOG_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let is_ci = std::env::var_os("CI").is_some();
+            (0..number("EDGELOG_SIM_SEEDS").unwrap_or(if is_ci { SEEDS_CI } else { SEEDS })).collect()
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let total = runtime.block_on(async {
+        let mut total = 0;
+        for together in seeds.chunks(AT_ONCE) {
+            let runs: Vec<_> = together.iter().map(|seed| (*seed, tokio::spawn(run(*seed)))).collect();
+            for (seed, run) in runs {
+                let acknowledged = run.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                println!("seed {seed}: {acknowledged} batches acknowledged");
+                total += acknowledged;
+            }
+        }
+        total
+    });
+    // Most runs have a leader for some of the time.
+    assert!(total as u64 >= 5 * seeds.len() as u64, "{total} batches in {} runs", seeds.len());
+    runtime.shutdown_background();
+}
