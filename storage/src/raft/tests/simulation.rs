@@ -332,8 +332,8 @@ async fn run(seed: u64) -> usize {
     for (node, running) in running {
         running.crash(&run.net, node, &mut random).await;
     }
-    let acknowledged = run.seen.lock().acknowledged.len();
-    acknowledged
+    let seen = run.seen.lock();
+    seen.acknowledged.len()
 }
 
 async fn start(run: &Run, running: &mut BTreeMap<NodeId, Running>, node: NodeId, disk: SimDisk) {
