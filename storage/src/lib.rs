@@ -14,6 +14,7 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 mod notify;
+pub mod offsets;
 pub mod partition;
 pub mod query;
 pub mod raft;

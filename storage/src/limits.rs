@@ -253,6 +253,18 @@ pub const CLUSTER_ANSWER_BYTES_MAX: usize = 2 << 20;
 /// How long another node's word is taken: an answer may be lost.
 pub const PEER_SEEN_MAX: Duration = Duration::from_secs(4);
 
+/// Bytes of a consumer's name.
+pub const CONSUMER_BYTES_MAX: usize = 128;
+
+/// Consumers of one partition whose offsets are kept: the file is written whole at each change.
+pub const CONSUMERS_MAX: usize = 1000;
+
+/// Bytes of that file: so many names and offsets of the longest kind, with room.
+pub const CONSUMERS_FILE_BYTES_MAX: u64 = 256 << 10;
+
+/// Bytes of a request that sets a consumer's offsets: of as many partitions as there may be.
+pub const OFFSETS_BODY_BYTES_MAX: usize = 64 << 10;
+
 /// Ingest nodes that are told when this node becomes ready.
 pub const NOTIFIED_INGESTS_MAX: usize = 64;
 

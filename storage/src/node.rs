@@ -5,6 +5,7 @@
 
 mod replicated;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::limits;
 use crate::log::{self, LogError, LogOptions, PartitionLog, RealDisk, RecoveryReport};
 use crate::metrics::Metrics;
 use crate::notify;
+use crate::offsets::{ConsumerOffsets, OffsetsError};
 use crate::partition::{self, PartitionEndError, PartitionHandle, PartitionThread};
 use crate::query::{Peers, Pool, Queries, TailBounds};
 use crate::raft::{Cluster, FoundLog, SecretError};
@@ -211,6 +213,7 @@ fn app(
         cluster,
         queries,
         peers: Peers::new(&config.cluster.peers),
+        offsets: if replication.is_none() { consumer_offsets(config) } else { BTreeMap::new() },
         replication,
         instance: HeaderValue::from_str(&uuid::Uuid::now_v7().to_string())
             .unwrap_or(HeaderValue::from_static("unknown")),
@@ -222,6 +225,18 @@ fn app(
         peer_bytes_per_second: config.load.peer_rate,
         partitions,
     }
+}
+
+/// What is written down of each partition's consumers. Where that cannot be read, records are served all the same.
+fn consumer_offsets(config: &Config) -> BTreeMap<Partition, Result<ConsumerOffsets, OffsetsError>> {
+    let open = |partition| {
+        let offsets = ConsumerOffsets::open(Arc::new(RealDisk), &log::partition_dir(&config.data, partition));
+        if let Err(error) = &offsets {
+            tracing::error!(%partition, %error, "the offsets of consumers cannot be read");
+        }
+        (partition, offsets)
+    };
+    config.partitions_sorted().into_iter().map(open).collect()
 }
 
 /// What an answer's `Durability` header says: the level, and how it is weakened where the operator chose to.

@@ -13,6 +13,7 @@ use model::problem::{self, Problem};
 use model::{BatchError, Offset, Partition, wire};
 
 use crate::limits;
+use crate::offsets::OffsetsError;
 use crate::partition::AppendError;
 use crate::query::{ParameterError, PoolError};
 
@@ -54,6 +55,10 @@ pub(super) enum ApiError {
     #[error("this address has sent more than its share of bytes a second")]
     PeerRate { retry_after: Duration },
     #[error(transparent)]
+    Offsets(#[from] OffsetsError),
+    #[error("offsets of consumers are not kept where partitions have several copies")]
+    OffsetsReplicated,
+    #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -72,6 +77,9 @@ impl ApiError {
             Self::Parameter(_) | Self::Header { .. } => StatusCode::BAD_REQUEST,
             Self::BodyBrokeOff { .. } | Self::BodyEmpty | Self::Batch(_) => StatusCode::BAD_REQUEST,
             Self::PartitionElsewhere { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Self::Offsets(OffsetsError::TooMany) => StatusCode::CONFLICT,
+            Self::Offsets(OffsetsError::Io { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::OffsetsReplicated => StatusCode::NOT_IMPLEMENTED,
             Self::TailsFull => StatusCode::TOO_MANY_REQUESTS,
             Self::PeerSilent { .. } => StatusCode::BAD_GATEWAY,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -105,6 +113,7 @@ impl ApiError {
             | Self::Append(AppendError::Failed { .. } | AppendError::NoQuorum | AppendError::Closing) => {
                 Some(Duration::from_secs(1))
             }
+            Self::Offsets(OffsetsError::Io { .. }) => Some(Duration::from_secs(10)),
             // Somebody has to make room, or to restart the node.
             Self::Append(AppendError::DiskFull | AppendError::Stopped { .. }) => {
                 Some(Duration::from_secs(10))
@@ -129,6 +138,7 @@ impl ApiError {
             Self::BodyTimeout => "body_timeout",
             Self::BodyBrokeOff { .. } => "body_broke_off",
             Self::BodyEmpty => "body_empty",
+            Self::Offsets(_) | Self::OffsetsReplicated => "offsets",
             Self::Batch(_) => "invalid_batch",
             Self::BodyBudget => "body_budget",
             Self::PeerRate { .. } => "peer_rate",

@@ -14,6 +14,7 @@ mod internal;
 mod labels;
 mod metrics;
 mod observe;
+mod offsets;
 mod parameters;
 mod peer_limit;
 mod peer_stream;
@@ -26,6 +27,7 @@ mod services;
 mod tail;
 mod viewer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ pub use tail::Tails;
 
 use crate::cluster::ClusterView;
 use crate::metrics::Metrics;
+use crate::offsets::{ConsumerOffsets, OffsetsError};
 use crate::partition::PartitionHandle;
 use crate::query::{Peers, Queries};
 use crate::raft::{Cluster, HexId};
@@ -62,6 +65,8 @@ pub struct App {
     pub peers: Peers,
     /// The replicas of this node; `None` where partitions have one copy.
     pub replication: Option<Arc<Cluster>>,
+    /// How far consumers have read each partition that this node holds alone, or why that is not known.
+    pub offsets: BTreeMap<Partition, Result<ConsumerOffsets, OffsetsError>>,
     /// This process among all there ever were: two URLs of one node are told by it.
     pub instance: HeaderValue,
     /// The tails that are followed.
@@ -113,6 +118,13 @@ pub fn router_of(app: Arc<App>, readiness: Readiness) -> Router {
         .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
         .route("/v1/read", get(read::read).fallback(get_only))
         .route("/v1/cluster", get(cluster::cluster).fallback(get_only))
+        .route(
+            "/v1/offsets/{consumer}",
+            get(offsets::get)
+                .put(offsets::put)
+                .delete(offsets::delete)
+                .fallback(|request| method_not_allowed(request, "GET, HEAD, PUT, DELETE")),
+        )
         .route("/v1/node", get(internal::node).fallback(get_only))
         .route("/", get(viewer::page).fallback(get_only))
         .route("/viewer/{*path}", get(viewer::asset).fallback(get_only))

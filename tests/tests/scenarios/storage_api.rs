@@ -307,3 +307,46 @@ async fn a_node_tells_of_its_services_its_partitions_its_health_and_its_metrics(
     }
     assert!(metrics.text().ends_with("# EOF\n"));
 }
+
+#[tokio::test]
+async fn a_consumer_goes_on_where_it_was_after_a_restart_too() {
+    let mut cluster = nodes().await;
+    let records = ["a", "b", "c"].map(|message| enriched("event_creator", message, 1));
+    answer(append(&cluster, "?partition=0", lines(&records))).await.unwrap().expect(200);
+    let offsets = |method: &str, consumer: &str| {
+        cluster.client.request(method, &cluster.nodes[0].url(&format!("/v1/offsets/{consumer}")))
+    };
+    let known =
+        async |consumer: &str| answer(offsets("GET", consumer)).await.unwrap().expect(200).text().to_owned();
+    assert_eq!(known("exporter").await, "{}");
+    let put =
+        async |consumer: &str, body: &'static str| answer(offsets("PUT", consumer).body(body)).await.unwrap();
+    put("exporter", r#"{"0":2,"1":0}"#).await.expect(204);
+    put("exporter", r#"{"0":3}"#).await.expect(204);
+    put("other", r#"{"0":1}"#).await.expect(204);
+    assert_eq!(
+        (known("exporter").await, known("other").await),
+        (r#"{"0":3,"1":0}"#.to_owned(), r#"{"0":1}"#.to_owned())
+    );
+    // Nothing of a request of which a part is at fault.
+    for (body, status, field) in [
+        (r#"{"0":1,"1":1}"#, 400, "1"),
+        (r#"{"0":1,"2":0}"#, 421, "partition"),
+        (r#"{"0":-1}"#, 400, "body"),
+        ("[]", 400, "body"),
+    ] {
+        let problem = put("exporter", body).await.expect(status).problem();
+        assert_eq!(problem.field.as_deref(), Some(field), "{body}");
+    }
+    assert_eq!(put("a%20b", "{}").await.expect(400).problem().field.as_deref(), Some("consumer"));
+    cluster.nodes[0].kill();
+    cluster.nodes[0].start().await;
+    let offsets = |method: &str, consumer: &str| {
+        cluster.client.request(method, &cluster.nodes[0].url(&format!("/v1/offsets/{consumer}")))
+    };
+    let known =
+        async |consumer: &str| answer(offsets("GET", consumer)).await.unwrap().expect(200).text().to_owned();
+    assert_eq!(known("exporter").await, r#"{"0":3,"1":0}"#);
+    answer(offsets("DELETE", "exporter")).await.unwrap().expect(204);
+    assert_eq!((known("exporter").await, known("other").await), ("{}".to_owned(), r#"{"0":1}"#.to_owned()));
+}

@@ -150,6 +150,7 @@ impl Node {
             partitions,
             queries: Queries::new(indexed, Pool::new(4)),
             replication: None,
+            offsets: Default::default(),
                 peers: Peers::new(urls),
             instance: HeaderValue::from_str(&format!("instance-{number}")).unwrap(),
             tails: Tails::new(TAILS, tail_bounds),
