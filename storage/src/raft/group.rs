@@ -4,7 +4,6 @@
 //! arrive while an entry is being written become the next one (group commit).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::wire::Durability;
 use model::{Offset, Partition};
@@ -16,13 +15,15 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::client::NodeClient;
 use super::codec::Answer;
 use super::directory::Directory;
 use super::identity::HexId;
 use super::machine::StateMachine;
+use super::patience::Patience;
+use super::refusals::Heeding;
 use super::room::Room;
 use super::snapshot::{Offer, SnapshotData};
 use super::store::LogStore;
@@ -46,7 +47,7 @@ struct Shared {
     timing: Timing,
     acks: Durability,
     room: Room,
-    patience: Mutex<Patience>,
+    patience: Arc<Mutex<Patience>>,
     /// Up to where a replica that lost entries has to have the log before it votes.
     refill_to: Mutex<Option<LogId>>,
     /// Held while a snapshot is copied.
@@ -71,27 +72,6 @@ pub struct GroupParts<N> {
     pub acks: Durability,
     /// The room on the disk.
     pub room: Room,
-}
-
-/// How long a replica still waits for a leader.
-#[derive(Debug)]
-struct Patience {
-    since: Instant,
-    wait: Duration,
-}
-
-impl Patience {
-    fn new(timing: Timing) -> Self {
-        Self { since: Instant::now(), wait: timing.election_wait(HexId::random().0) }
-    }
-
-    fn renew(&mut self, timing: Timing) {
-        *self = Self::new(timing);
-    }
-
-    fn is_over(&self) -> bool {
-        self.since.elapsed() >= self.wait
-    }
 }
 
 /// What a node says of its replica.
@@ -142,8 +122,9 @@ impl Group {
         let GroupParts { node, partition, store, network, directory, timing, acks, room } = parts;
         let config = Arc::new(timing.config(partition));
         let machine = StateMachine::new(&store);
+        let patience = Arc::new(Mutex::new(Patience::new(timing)));
+        let network = Heeding { inner: network, patience: Arc::clone(&patience) };
         let raft = Raft::new(node, config, network, store.clone(), machine).await?;
-        let patience = Mutex::new(Patience::new(timing));
         let (refill_to, copying) = (Mutex::default(), tokio::sync::Mutex::default());
         let shared =
             Shared { partition, raft, store, directory, timing, acks, room, patience, refill_to, copying };
@@ -224,7 +205,7 @@ impl Group {
 
     /// A leader was heard, or a candidate was given the vote: there is no need for another election.
     fn note_heard(&self) {
-        self.shared.patience.lock().renew(self.shared.timing);
+        self.shared.patience.lock().renew();
     }
 
     /// Stands for election if no leader was heard for long enough.

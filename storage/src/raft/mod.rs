@@ -27,7 +27,9 @@ mod network;
 mod cluster;
 mod group;
 mod overview;
+mod patience;
 mod placement;
+mod refusals;
 mod room;
 
 #[cfg(test)]

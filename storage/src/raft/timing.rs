@@ -34,6 +34,11 @@ impl Timing {
         self.election_max * 11 / 10 + self.election_max.mul_f64((chance % 1000) as f64 / 1000.0 * 0.9)
     }
 
+    /// How long a replica waits to stand again that was only not up to date with the term.
+    pub fn second_try_wait(&self, chance: u64) -> Duration {
+        self.election_max.mul_f64(0.05 + (chance % 1000) as f64 / 1000.0 * 0.25)
+    }
+
     /// How long one request between replicas may take; what was stored meanwhile is not sent again.
     pub fn request(&self) -> Duration {
         self.election_max * 2 / 5

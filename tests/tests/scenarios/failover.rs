@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rand::RngExt;
-use tests::isolated::on_small_disk;
+use tests::isolated::{in_own_network, on_small_disk};
 use tests::load::{Load, LoadSpec};
 use tests::oracle::{Fate, Oracle};
 use tests::recorder::{RECORDER, Recorder};
@@ -132,6 +132,57 @@ async fn a_node_whose_disk_is_full_is_done_without_and_catches_up() {
     load.progress(20).await;
     assert_holds(&cluster, load).await;
     assert!(cluster.nodes[1].stop().await.success());
+}
+
+#[tokio::test]
+async fn a_leader_that_freezes_past_the_election_and_wakes_has_nothing_to_say() {
+    let mut random = random::seeded();
+    let cluster = three_nodes().await;
+    let recorder = recorder(&cluster, random.random());
+    for _ in 0..3 {
+        recorder.progress(20).await;
+        let leader = cluster.leader_of(0).await;
+        cluster.nodes[leader].pause();
+        let took = recorder.progress(10).await;
+        eprintln!("failover took {took:?}");
+        assert!(took < FAILOVER_MAX, "{took:?}");
+        cluster.nodes[leader].resume();
+        recorder.progress(20).await;
+    }
+    let history = recorder.finish().await;
+    eprintln!("{} batches acked, {} reads", history.acked(), history.reads());
+    assert!(history.acked() > 150 && history.reads() > 20);
+    history.assert_holds();
+    cluster.same_everywhere().await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_words_do_not_arrive_is_followed_by_another_and_nothing_is_told_twice() {
+    let name =
+        "failover::a_leader_whose_words_do_not_arrive_is_followed_by_another_and_nothing_is_told_twice";
+    let Some(network) = in_own_network(name, 3) else { return };
+    let mut random = random::seeded();
+    let cluster = ClusterSpec::default().nodes(3).replicas(3).partitions(2).network(&network).start().await;
+    cluster.leaders().await;
+    let load = load(&cluster, random.random());
+    let recorder = recorder(&cluster, random.random());
+    for round in 0..3 {
+        recorder.progress(20).await;
+        let leader = cluster.leader_of(0).await;
+        let others = [(leader + 1) % 3, (leader + 2) % 3];
+        // It hears the others, and its clients hear it: one way, or with one of the others left.
+        let cut: &[usize] = if round == 1 { &others[..1] } else { &others };
+        cut.iter().for_each(|other| network.cut(leader, *other));
+        let took = recorder.progress(10).await;
+        eprintln!("round {round}: batches went on after {took:?}");
+        assert!(took < FAILOVER_MAX, "{took:?}");
+        load.progress(10).await;
+        cut.iter().for_each(|other| network.heal(leader, *other));
+        recorder.progress(20).await;
+    }
+    let history = recorder.finish().await;
+    history.assert_holds();
+    assert_holds(&cluster, load).await;
 }
 
 /// Takes all the room of a disk.

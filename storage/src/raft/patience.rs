@@ -1,0 +1,86 @@
+//! How long a replica still waits for a leader before it stands for election.
+//!
+//! Pure but for the clock. Invariant: of replicas that stand again and again, one whose log is behind gives way to one
+//! whose log is not. The library refuses a shorter log before it looks at the candidate's term, so that the voter learns
+//! of that term only by standing itself: without giving way the one would outrun the other for ever.
+
+use std::time::Duration;
+
+use openraft::raft::{VoteRequest, VoteResponse};
+use tokio::time::Instant;
+
+use super::identity::HexId;
+use super::timing::Timing;
+use super::types::NodeId;
+
+/// How long a replica still waits.
+#[derive(Debug)]
+pub(super) struct Patience {
+    timing: Timing,
+    since: Instant,
+    wait: Duration,
+}
+
+impl Patience {
+    /// That of a replica that has just begun.
+    pub(super) fn new(timing: Timing) -> Self {
+        Self { timing, since: Instant::now(), wait: timing.election_wait(HexId::random().0) }
+    }
+
+    /// A leader was heard, a candidate was given the vote, or the replica stands itself.
+    pub(super) fn renew(&mut self) {
+        *self = Self::new(self.timing);
+    }
+
+    /// Another replica did not give its vote.
+    pub(super) fn note_refused(&mut self, request: &VoteRequest<NodeId>, response: &VoteResponse<NodeId>) {
+        let wait = if response.last_log_id > request.last_log_id {
+            self.timing.election_wait(HexId::random().0) + self.timing.election_wait(HexId::random().0)
+        } else if response.vote.leader_id.term > request.vote.leader_id.term {
+            // It has the term now, and nothing else is against it.
+            self.timing.second_try_wait(HexId::random().0)
+        } else {
+            return;
+        };
+        *self = Self { since: Instant::now(), wait, ..*self };
+    }
+
+    /// Whether it is time to stand.
+    pub(super) fn is_over(&self) -> bool {
+        self.since.elapsed() >= self.wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, LogId, Vote};
+
+    use super::*;
+
+    const ELECTION: Duration = Duration::from_secs(1);
+
+    fn last(index: u64) -> Option<LogId<NodeId>> {
+        Some(LogId::new(CommittedLeaderId::new(1, 0), index))
+    }
+
+    /// How long one waits that stood in term 4 with 10 entries, and was refused by one with so many, of that term.
+    fn wait_after(term: u64, entries: u64) -> Duration {
+        let mut patience = Patience::new(Timing::new(ELECTION));
+        let request = VoteRequest::new(Vote::new(4, 1), last(10));
+        let response = VoteResponse::new(Vote::new(term, 2), last(entries), false);
+        patience.note_refused(&request, &response);
+        patience.wait
+    }
+
+    #[test]
+    fn who_is_behind_gives_way_and_who_is_only_late_stands_again_at_once() {
+        for _ in 0..100 {
+            let usual = wait_after(4, 10);
+            let (behind, late) = (wait_after(4, 11), wait_after(5, 9));
+            assert!(usual >= ELECTION && usual < ELECTION * 2, "{usual:?}");
+            assert!(behind >= ELECTION * 2, "{behind:?}");
+            assert!(late < ELECTION / 2, "{late:?}");
+            assert!(wait_after(9, 11) >= ELECTION * 2, "to be behind is what counts");
+        }
+    }
+}
