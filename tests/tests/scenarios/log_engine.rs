@@ -98,6 +98,8 @@ async fn a_disk_of_64_mib_fills_up_and_is_freed() {
     fill_up(&dir.join("filler"));
     node.kill();
     node.start().await;
+    // Without connections to the process that is gone.
+    let client = Client::new();
     assert_eq!(stored_batches(&client, &node).await, acked);
     append_batch(&client, &node, number).await.expect(507);
 
@@ -124,6 +126,7 @@ async fn a_disk_of_64_mib_fills_up_and_is_freed() {
         &Vec::from_iter::<Vec<String>>(flags(&["--retention-bytes", "24MiB"])),
     );
     node.start().await;
+    let client = Client::new();
     let is_taken = async || (append_batch(&client, &node, number).await.status == 200).then_some(());
     eventually("the node makes room by itself", Duration::from_secs(20), is_taken).await;
     acked.push(number);
