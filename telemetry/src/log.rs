@@ -42,7 +42,10 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), FilterError> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(parse_filter(filter)?)
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
+        .with_writer(io::stderr)
+        // A line that cannot be written, to a file on a full disk perhaps, is lost. To say so on the same standard error
+        // would panic, and with it the request that was being answered.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
