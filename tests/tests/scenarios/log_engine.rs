@@ -211,7 +211,6 @@ async fn segments_that_roll_and_are_compressed_under_load_survive_kill_9() {
     assert!(cluster.nodes[0].stop().await.success());
     assert_sound(dirs[0].parent().unwrap());
 }
-}
 
 fn names(dir: &Path) -> Vec<String> {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
