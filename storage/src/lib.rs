@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod node;
 mod notify;
 pub mod offsets;
+pub mod outbound;
 pub mod partition;
 pub mod query;
 pub mod raft;

@@ -8,32 +8,17 @@ use bytes::Bytes;
 use futures::future::join_all;
 use http::{Method, Request};
 use http_body_util::Empty;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::limits;
+use crate::outbound::{self, CallError};
 
-type HttpClient = Client<HttpConnector, Empty<Bytes>>;
-
-/// Why an ingest node was not told.
-#[derive(Debug, thiserror::Error)]
-enum NotifyError {
-    #[error("it is not a URL that can be called: {0}")]
-    Url(#[from] http::Error),
-    #[error("it did not answer in time")]
-    TimedOut,
-    #[error("it could not be reached: {0}")]
-    Unreachable(#[from] hyper_util::client::legacy::Error),
-    #[error("it answered {0}")]
-    Refused(http::StatusCode),
-}
+type HttpClient = outbound::HttpClient<Empty<Bytes>>;
 
 /// Tells all of `ingests`, each with some attempts, and returns when all were told or given up.
 pub(crate) async fn notify_all(ingests: Vec<Url>) {
-    let client: HttpClient = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+    let client: HttpClient = outbound::builder().build(outbound::connector(limits::NOTIFY_TIME_MAX));
     join_all(ingests.iter().take(limits::NOTIFIED_INGESTS_MAX).map(|ingest| notify(&client, ingest))).await;
 }
 
@@ -48,12 +33,12 @@ async fn notify(client: &HttpClient, ingest: &Url) {
     }
 }
 
-async fn ask_for_replay(client: &HttpClient, ingest: &Url) -> Result<(), NotifyError> {
+async fn ask_for_replay(client: &HttpClient, ingest: &Url) -> Result<(), CallError> {
     let base = ingest.as_str().trim_end_matches('/');
     let request =
         Request::builder().method(Method::POST).uri(format!("{base}/v1/wal/replay")).body(Empty::new())?;
     let response = timeout(limits::NOTIFY_TIME_MAX, client.request(request))
         .await
-        .map_err(|_| NotifyError::TimedOut)??;
-    if response.status().is_success() { Ok(()) } else { Err(NotifyError::Refused(response.status())) }
+        .map_err(|_| CallError::TimedOut)??;
+    if response.status().is_success() { Ok(()) } else { Err(CallError::Refused(response.status())) }
 }

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use model::Tenant;
 
+use super::tests::delivery;
 use super::*;
 use crate::budget::Budget;
 use crate::config::Config;
@@ -75,18 +75,6 @@ impl Cluster {
         let fake = Fake::new(|node, _| self.append(node));
         *fake.cluster.borrow_mut() = Box::new(|node| self.describe(node));
         fake
-    }
-}
-
-fn delivery(partition: u16) -> Delivery {
-    let partition = Partition::new(partition);
-    Delivery {
-        partition,
-        id: BatchId::derive(&Tenant::default(), "k", partition),
-        digest: BatchDigest::of(b"sent"),
-        record_count: 2,
-        lines: Bytes::from_static(b"{}\n{}\n"),
-        acks: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::tests::two_nodes;
 use crate::fake::{Fake, Reaction};
 use crate::storage::SendError;
 
-fn delivery(partition: u16) -> Delivery {
+pub(super) fn delivery(partition: u16) -> Delivery {
     let partition = Partition::new(partition);
     Delivery {
         partition,

@@ -122,6 +122,13 @@ enum Step {
 }
 
 impl Sim {
+    /// What a request at one of the instances works with.
+    fn context(&self, place: usize, now_ms: u64, random: u128) -> Context<'_, Self> {
+        let (instance, budget) = &self.process.instances[place];
+        let trace = model::trace::TraceParent::unsampled(random);
+        Context { config: &self.process.config, storage: self, budget, instance, now_ms, random, trace }
+    }
+
     async fn step(&self) -> Step {
         let mut yields = self.world.chance.below(4);
         poll_fn(|cx| {
@@ -324,16 +331,7 @@ async fn respond(
     let place = world.chance.below(2) as usize;
     let (now_ms, random) = (1_000 + world.now.get().as_millis() as u64, u128::from(world.chance.next()));
     let response = {
-        let (instance, budget) = &sim.process.instances[place];
-        let context = Context {
-            config: &sim.process.config,
-            storage: &*sim,
-            budget,
-            instance,
-            now_ms,
-            random,
-            trace: model::trace::TraceParent::unsampled(random),
-        };
+        let context = sim.context(place, now_ms, random);
         app::respond(&context, &head, &mut Pieces::of(&[body.as_bytes()])).await
     };
     if sim.process.is_dead.get() {
@@ -342,16 +340,7 @@ async fn respond(
     if response.afterwards != Afterwards::Nothing {
         world.replays.set(world.replays.get() + 1);
         let follow_up = async move {
-            let (instance, budget) = &sim.process.instances[place];
-            let context = Context {
-                config: &sim.process.config,
-                storage: &*sim,
-                budget,
-                instance,
-                now_ms,
-                random,
-                trace: model::trace::TraceParent::unsampled(random),
-            };
+            let context = sim.context(place, now_ms, random);
             app::follow_up(&context, response.afterwards).await;
         };
         spawner.spawn_local(follow_up).unwrap();

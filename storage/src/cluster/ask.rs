@@ -1,57 +1,31 @@
 //! Asks another node what it knows.
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::Request;
+use http_body_util::Empty;
 use model::wire::{self, ClusterAnswer};
 use tokio::time::timeout;
 
 use crate::limits;
+use crate::outbound::{self, CallError};
 
 /// Connections to the others.
-pub(super) type HttpClient = Client<HttpConnector, Empty<Bytes>>;
-
-/// Why another node told nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
-    #[error("it is not a URL that can be called: {0}")]
-    Url(#[from] http::Error),
-    #[error("it did not answer in time")]
-    TimedOut,
-    #[error("it could not be reached: {0}")]
-    Unreachable(#[from] hyper_util::client::legacy::Error),
-    #[error("it answered {0}")]
-    Refused(StatusCode),
-    #[error("its answer broke off: {0}")]
-    BrokeOff(Box<dyn std::error::Error + Send + Sync>),
-    #[error("it does not answer as a storage node does: {0}")]
-    Garbled(#[from] serde_json::Error),
-}
+pub(super) type HttpClient = outbound::HttpClient<Empty<Bytes>>;
 
 /// A client with connections of its own.
 pub(super) fn client() -> HttpClient {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(limits::CLUSTER_ASK_TIME_MAX));
-    connector.set_nodelay(true);
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector)
+    outbound::builder().build(outbound::connector(limits::CLUSTER_ASK_TIME_MAX))
 }
 
 /// Asks the node at this URL.
-pub(super) async fn ask(client: &HttpClient, url: &str) -> Result<ClusterAnswer, AskError> {
-    timeout(limits::CLUSTER_ASK_TIME_MAX, exchange(client, url)).await.unwrap_or(Err(AskError::TimedOut))
+pub(super) async fn ask(client: &HttpClient, url: &str) -> Result<ClusterAnswer, CallError> {
+    timeout(limits::CLUSTER_ASK_TIME_MAX, exchange(client, url)).await.unwrap_or(Err(CallError::TimedOut))
 }
 
-async fn exchange(client: &HttpClient, url: &str) -> Result<ClusterAnswer, AskError> {
+async fn exchange(client: &HttpClient, url: &str) -> Result<ClusterAnswer, CallError> {
     let request =
         Request::get(format!("{url}/v1/cluster")).header(wire::SCOPE, wire::SCOPE_NODE).body(Empty::new())?;
     let response = client.request(request).await?;
-    if response.status() != StatusCode::OK {
-        return Err(AskError::Refused(response.status()));
-    }
-    let body = Limited::new(response.into_body(), limits::CLUSTER_ANSWER_BYTES_MAX);
-    let bytes = body.collect().await.map_err(AskError::BrokeOff)?.to_bytes();
-    Ok(serde_json::from_slice(&bytes)?)
+    let body = outbound::body_of(response, limits::CLUSTER_ANSWER_BYTES_MAX).await?;
+    Ok(serde_json::from_slice(&body)?)
 }

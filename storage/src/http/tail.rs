@@ -310,8 +310,14 @@ impl Tail {
     fn tell_lacks(&self, out: &mut Vec<u8>) {
         let lacks: Vec<String> = self.lacks.values().map(ToString::to_string).collect();
         let partial = (!lacks.is_empty()).then(|| lacks.join(", "));
-        let data = serde_json::json!({ "partial": partial }).to_string();
-        write_event(out, "partial", Some(&self.positions), |out| out.extend_from_slice(data.as_bytes()));
+        write_event(out, "partial", Some(&self.positions), |out| {
+            out.extend_from_slice(b"{\"partial\":");
+            match &partial {
+                Some(partial) => model::json::append_string(out, partial),
+                None => out.extend_from_slice(b"null"),
+            }
+            out.push(b'}');
+        });
     }
 }
 

@@ -5,7 +5,7 @@
 //! those that there is room for before the next segment's offsets: those batches count no records.
 
 use bytes::BytesMut;
-use model::{BatchDigest, EnrichedLine, Offset, Partition};
+use model::{EnrichedLine, Offset, Partition};
 
 use super::format::{BatchHeader, BatchKind, IndexFileHeader};
 use super::limits;
@@ -123,23 +123,9 @@ impl Builder {
 
 fn empty_batch(before: &Summary) -> BatchHeader {
     BatchHeader {
-        kind: BatchKind::Records,
-        id: None,
-        unreadable: false,
-        continues: false,
-        base_offset: before.end_offset,
-        record_count: 0,
-        position: before.data_bytes,
-        length: 0,
-        crc: 0,
         timestamp_min_ms: u64::MAX,
-        timestamp_max_ms: 0,
-        digest: BatchDigest::from_u64(0),
-        term: 0,
-        log_index: 0,
-        tenant_hash: 0,
-        appended_at_ms: before.appended_last_ms,
         // All of it was found, so all of it was written before.
         flushed_batches: before.batch_count,
+        ..before.next_header(BatchKind::Records)
     }
 }

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Offset, Partition};
+use model::{BatchDigest, Offset, Partition};
 use parking_lot::{Mutex, RwLock};
 
 use super::batch_index::{BatchIndex, HeaderSlot};
 use super::error::{Damage, DamageKind, LogError};
-use super::format::{BatchHeader, Seal};
+use super::format::{BatchHeader, BatchKind, Seal};
 use super::id_list::IdListSlot;
 use super::limits;
 use super::segment_data::{DataError, FrameCache, SegmentData};
@@ -215,6 +215,29 @@ impl Summary {
             last_term: 0,
             last_log_index: 0,
             sealed: false,
+        }
+    }
+
+    /// The header of a batch of nothing that comes next.
+    pub(super) fn next_header(&self, kind: BatchKind) -> BatchHeader {
+        BatchHeader {
+            kind,
+            id: None,
+            unreadable: false,
+            continues: false,
+            base_offset: self.end_offset,
+            record_count: 0,
+            position: self.data_bytes,
+            length: 0,
+            crc: crc32fast::hash(&[]),
+            timestamp_min_ms: 0,
+            timestamp_max_ms: 0,
+            digest: BatchDigest::from_u64(0),
+            term: 0,
+            log_index: 0,
+            tenant_hash: 0,
+            appended_at_ms: self.appended_last_ms,
+            flushed_batches: 0,
         }
     }
 

@@ -293,23 +293,11 @@ impl SegmentWriter {
             EntryContent::Membership => BatchKind::Membership,
         };
         Ok(vec![BatchHeader {
-            kind,
-            id: None,
-            unreadable: false,
-            continues: false,
-            base_offset: before.end_offset,
-            record_count: 0,
-            position: before.data_bytes,
-            length: 0,
-            crc: crc32fast::hash(&[]),
-            timestamp_min_ms: 0,
-            timestamp_max_ms: 0,
-            digest: BatchDigest::from_u64(0),
             term: entry.term,
             log_index: entry.log_index,
-            tenant_hash: 0,
             appended_at_ms: entry.appended_at_ms,
             flushed_batches: self.flushed_batches,
+            ..before.next_header(kind)
         }])
     }
 

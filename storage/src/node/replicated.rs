@@ -90,8 +90,8 @@ impl Replication {
             let group = Group::start(parts)
                 .await
                 .map_err(|error| NodeError::Replica { partition, reason: error.to_string() })?;
-            let (proposals, waiting) = tokio::sync::mpsc::unbounded_channel();
-            *handle = handle.clone().with_proposals(proposals);
+            let (proposing, waiting) = handle.clone().with_proposals();
+            *handle = proposing;
             tasks.push(tokio::spawn(group.clone().propose_all(waiting)));
             groups.push(group);
         }

@@ -20,8 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use model::Partition;
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use message::{Append, AppendError, Appended, Pending};
 pub use queue::{QueueDepth, QueueLimits};
@@ -42,7 +41,7 @@ pub struct PartitionHandle {
     reader: LogReader,
     stopped: Arc<OnceLock<Arc<str>>>,
     /// Where batches go that the replicas have to agree on; `None` without replication.
-    proposals: Option<UnboundedSender<Pending>>,
+    proposals: Option<mpsc::Sender<Pending>>,
 }
 
 /// The actor's thread, to wait for.
@@ -111,16 +110,17 @@ impl PartitionHandle {
         let (answer, answered) = oneshot::channel();
         let pending = Pending { append, ticket, answer };
         match &self.proposals {
-            Some(proposals) => proposals.send(pending).map_err(|_gone| self.gone())?,
+            Some(proposals) => proposals.try_send(pending).map_err(|_gone| self.gone())?,
             None => self.inbox.send(Message::Append(Box::new(pending))).map_err(|_gone| self.gone())?,
         }
         answered.await.unwrap_or_else(|_gone| Err(self.gone()))
     }
 
-    /// The same partition, with batches going to `proposals` first: the replicas have to agree on them. What is sent
-    /// there is bounded by the queue, as all is.
-    pub fn with_proposals(self, proposals: UnboundedSender<Pending>) -> Self {
-        Self { proposals: Some(proposals), ..self }
+    /// The same partition, whose batches come out of the receiver first: the replicas have to agree on them.
+    pub fn with_proposals(self) -> (Self, mpsc::Receiver<Pending>) {
+        // All that waits has a place in the queue: the channel is never full.
+        let (proposals, waiting) = mpsc::channel(self.queue.requests_max().min(Semaphore::MAX_PERMITS));
+        (Self { proposals: Some(proposals), ..self }, waiting)
     }
 
     /// The way past the queue, for replication.

@@ -71,11 +71,16 @@ impl Queue {
         }
         let bytes_after = state.depth.bytes.saturating_add(bytes);
         let fits = bytes_after <= self.limits.bytes_max || state.depth.requests == 0;
-        if !fits || state.depth.requests >= self.limits.requests_max.max(1) {
+        if !fits || state.depth.requests >= self.requests_max() {
             return Err(Refusal::Full { retry_after: state.time_to_drain() });
         }
         state.depth = QueueDepth { bytes: bytes_after, requests: state.depth.requests + 1 };
         Ok(Ticket { queue: Arc::clone(self), bytes })
+    }
+
+    /// Requests that may wait at once, at least one.
+    pub(super) fn requests_max(&self) -> usize {
+        self.limits.requests_max.max(1)
     }
 
     /// Refuses everything from now on.

@@ -13,9 +13,6 @@ use futures::future::join_all;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use model::{Partition, wire};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -23,6 +20,7 @@ use url::Url;
 
 use super::stats::Lack;
 use crate::limits;
+use crate::outbound::{self, HttpClient};
 
 /// Of which of its partitions a node answers, in answers of nodes to one another; without it, of all.
 pub const SHARE: &str = "edgelog-partitions";
@@ -30,7 +28,7 @@ pub const SHARE: &str = "edgelog-partitions";
 /// The other nodes.
 #[derive(Clone, Debug)]
 pub struct Peers {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: HttpClient<Empty<Bytes>>,
     /// Without a slash at the end.
     urls: Arc<[String]>,
     answer_bytes: Arc<Semaphore>,
@@ -106,14 +104,10 @@ pub enum PeerError {
 impl Peers {
     /// The nodes of these URLs.
     pub fn new(urls: &[Url]) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(limits::PEER_CONNECT_MAX));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
+        let client = outbound::builder()
             .pool_idle_timeout(limits::PEER_IDLE_MAX)
             .pool_max_idle_per_host(limits::PEER_IDLE_CONNECTIONS_MAX)
-            .build(connector);
+            .build(outbound::connector(limits::PEER_CONNECT_MAX));
         Self {
             client,
             urls: urls.iter().map(|url| url.as_str().trim_end_matches('/').to_owned()).collect(),

@@ -10,45 +10,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
+use http::{Method, Request};
 use hyper::body::{Body, Frame, SizeHint};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
 use super::secret::Secret;
 use crate::limits;
+use crate::outbound::{self, CallError, HttpClient};
 
 /// Asks other nodes.
 #[derive(Clone, Debug)]
 pub struct NodeClient {
-    client: Client<HttpConnector, Pieces>,
+    client: HttpClient<Pieces>,
     secret: Secret,
-}
-
-/// Why another node's answer was not had.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// The URL cannot be called.
-    #[error("it is not a URL that can be called: {0}")]
-    Url(#[from] http::Error),
-    /// It was too slow.
-    #[error("it did not answer in time")]
-    TimedOut,
-    /// There is no connection.
-    #[error("it could not be reached: {0}")]
-    Unreachable(#[from] hyper_util::client::legacy::Error),
-    /// It said no.
-    #[error("it answered {0}")]
-    Refused(StatusCode),
-    /// The answer broke off, or was too large.
-    #[error("its answer broke off: {0}")]
-    BrokeOff(Box<dyn std::error::Error + Send + Sync>),
-    /// The answer is not what was asked for.
-    #[error("its answer cannot be read: {0}")]
-    Garbled(#[from] serde_json::Error),
 }
 
 /// A body of pieces that are sent one after another, of a length that is known.
@@ -58,10 +32,7 @@ pub(super) struct Pieces(VecDeque<Bytes>);
 impl NodeClient {
     /// A client that shows `secret`.
     pub fn new(secret: Secret) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(limits::NODE_CONNECT_TIME_MAX));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let client = outbound::builder().build(outbound::connector(limits::NODE_CONNECT_TIME_MAX));
         Self { client, secret }
     }
 
@@ -94,11 +65,7 @@ impl NodeClient {
             request = request.header(AUTHORIZATION, secret);
         }
         let response = self.client.request(request.body(Pieces(body.into()))?).await?;
-        if !response.status().is_success() {
-            return Err(CallError::Refused(response.status()));
-        }
-        let body = Limited::new(response.into_body(), answer_max);
-        Ok(body.collect().await.map_err(CallError::BrokeOff)?.to_bytes())
+        outbound::body_of(response, answer_max).await
     }
 }
 

@@ -13,8 +13,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteRes
 use openraft::{ServerState, Snapshot};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::client::NodeClient;
@@ -303,7 +302,7 @@ impl Group {
     }
 
     /// Takes the batches that wait, round by round, until there will be no more.
-    pub async fn propose_all(self, mut waiting: UnboundedReceiver<Pending>) {
+    pub async fn propose_all(self, mut waiting: mpsc::Receiver<Pending>) {
         while let Some(first) = waiting.recv().await {
             let mut bytes = first.bytes();
             let mut round = vec![first];

@@ -23,12 +23,13 @@ use openraft::{OptionalSend, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::client::{CallError, NodeClient};
+use super::client::NodeClient;
 use super::codec::{Addressed, Answer, AppendHead, CodecError, LightRequest, encode_append};
 use super::directory::Directory;
 use super::snapshot::Offer;
 use super::types::{Member, NodeId, TypeConfig, Vote};
 use crate::limits;
+use crate::outbound::CallError;
 
 /// The ways to all other nodes. Cheap to clone.
 #[derive(Clone, Debug)]

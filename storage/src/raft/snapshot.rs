@@ -13,11 +13,12 @@ use http::Method;
 use openraft::SnapshotMeta;
 use serde::{Deserialize, Serialize};
 
-use super::client::{CallError, NodeClient};
+use super::client::NodeClient;
 use super::store::{StoreShared, blocking, write_failed};
 use super::types::{LogId, Member, NodeId, SavedLogId, SavedMembership, SavedVote, StorageError, Vote};
 use crate::limits;
 use crate::log::{LogError, Manifest, PIECE_BYTES_MAX, Piece, SegmentManifest};
+use crate::outbound::CallError;
 
 /// What a snapshot holds.
 #[derive(Clone, Debug)]

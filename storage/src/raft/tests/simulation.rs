@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::select_all;
 use model::wire::Durability;
 use model::{BatchDigest, BatchId, Offset, Partition, Tenant, ValidBatch};
 use openraft::error::{
@@ -22,6 +23,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, Snapshot};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
 use super::super::codec::{decode_append, encode_append};
 use super::super::network::NetError;
@@ -189,8 +191,7 @@ impl Running {
             room: Room::new(shared_disk, DIR.into()),
         };
         let group = Group::start(parts).await.unwrap();
-        let (proposals, waiting) = tokio::sync::mpsc::unbounded_channel();
-        let handle = handle.with_proposals(proposals);
+        let (handle, waiting) = handle.with_proposals();
         net.0.lock().groups.insert(node, group.clone());
         let tasks =
             vec![tokio::spawn(group.clone().propose_all(waiting)), tokio::spawn(keep_time(group.clone()))];
@@ -384,7 +385,10 @@ async fn fault(run: &Run, running: &mut BTreeMap<NodeId, Running>, random: &mut 
 /// Waits until all replicas have all that any of them has.
 async fn converge(run: &Run, running: &BTreeMap<NodeId, Running>) {
     let deadline = Instant::now() + CONVERGED_MAX;
+    let mut news: Vec<_> = running.values().map(|node| node.group.raft().metrics()).collect();
     loop {
+        // What happens from here on is news.
+        news.iter_mut().for_each(|metrics| metrics.mark_unchanged());
         let ends: BTreeSet<(Offset, Offset)> = running
             .values()
             .map(|node| (node.reader.high_watermark(), node.reader.status().written_end))
@@ -407,7 +411,9 @@ async fn converge(run: &Run, running: &BTreeMap<NodeId, Running>) {
             run.seed,
             states.join("\n")
         );
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        let changes = news.iter_mut().map(|metrics| Box::pin(metrics.changed()));
+        // That it took too long is found by the next look.
+        timeout_at(deadline.into(), select_all(changes)).await.ok();
     }
 }
 
