@@ -20,7 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 pub use ingest::IngestNodes;
-pub use partition::{PartitionMetrics, PartitionReading};
+pub use partition::{PartitionMetrics, PartitionReading, ReplicationReading};
 pub use requests::Requests;
 pub use telemetry::text::CONTENT_TYPE;
 
@@ -84,11 +84,6 @@ impl Metrics {
         let mut metrics = Self::new();
         metrics.registry.register_collector(Box::new(DiskCollector::new(data, partitions)));
         metrics
-    }
-
-    /// The registry, for what another part of the node counts itself.
-    pub fn registry_mut(&mut self) -> &mut Registry {
-        &mut self.registry
     }
 
     /// The counters of one partition.

@@ -11,7 +11,11 @@ use crate::partition::PartitionHandle;
 
 /// Shows all metrics.
 pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
-    let readings = shared.app.partitions.iter().map(|held| (held.partition(), reading(held)));
+    let readings = shared.app.partitions.iter().map(|held| {
+        let replicas = shared.app.replication.as_deref();
+        let replication = replicas.and_then(|cluster| cluster.reading(held.partition()));
+        (held.partition(), PartitionReading { replication: replication.unwrap_or_default(), ..reading(held) })
+    });
     let text = shared.app.metrics.encode(readings);
     ([(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response()
 }
@@ -29,5 +33,6 @@ fn reading(held: &PartitionHandle) -> PartitionReading {
         lost_records: status.lost_records,
         high_watermark: status.high_watermark.get(),
         stopped: held.stopped().is_some(),
+        ..PartitionReading::default()
     }
 }

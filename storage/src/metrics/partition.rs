@@ -1,5 +1,6 @@
 //! What is counted of each partition, and read from it.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use model::Partition;
@@ -50,6 +51,19 @@ pub struct PartitionReading {
     pub high_watermark: u64,
     /// Whether it takes no more writes.
     pub stopped: bool,
+    /// How its copies agree.
+    pub replication: ReplicationReading,
+}
+
+/// What is read from a replica when somebody asks; all zero without replication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicationReading {
+    /// Its term.
+    pub term: u64,
+    /// How often another leader followed one that it knew.
+    pub leader_changes: u64,
+    /// Records that the leader has and this replica has not, as far as the leader was heard.
+    pub lag_records: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +81,9 @@ struct Gauges {
     lost_records: Family<PartitionLabel, Gauge>,
     high_watermark: Family<PartitionLabel, Gauge>,
     stopped: Family<PartitionLabel, Gauge>,
+    term: Family<PartitionLabel, Gauge>,
+    leader_changes: Family<PartitionLabel, Counter>,
+    lag_records: Family<PartitionLabel, Gauge>,
 }
 
 impl Partitions {
@@ -155,6 +172,11 @@ impl Gauges {
         r.register("storage_high_watermark", help, self.high_watermark.clone());
         let help = "1 when the partition takes no more writes until a restart";
         r.register("storage_partition_stopped", help, self.stopped.clone());
+        r.register("storage_raft_term", "Term of the replica; 0 without replication", self.term.clone());
+        let help = "Leaders that followed another one, as this replica saw it";
+        r.register("storage_raft_leader_changes", help, self.leader_changes.clone());
+        let help = "Records that the leader has and this replica has not";
+        r.register("storage_replication_lag_records", help, self.lag_records.clone());
     }
 
     fn set(&self, partition: Partition, reading: PartitionReading) {
@@ -170,5 +192,10 @@ impl Gauges {
         set(&self.lost_records, reading.lost_records);
         set(&self.high_watermark, reading.high_watermark);
         set(&self.stopped, reading.stopped.into());
+        let ReplicationReading { term, leader_changes, lag_records } = reading.replication;
+        set(&self.term, term);
+        set(&self.lag_records, lag_records);
+        // It never falls: an older reading that comes late changes nothing.
+        self.leader_changes.get_or_create(&label).inner().fetch_max(leader_changes, Relaxed);
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::client::NodeClient;
 use super::directory::{Directory, NodeCard};
-use super::group::Group;
+use super::group::{Group, GroupStatus};
 use super::identity::{HexId, Identity};
 use super::overview::{self, Heard};
 use super::placement::{self, Candidate};
@@ -26,6 +26,7 @@ use super::timing::Timing;
 use super::types::{Member, NodeId};
 use crate::limits;
 use crate::log::Disk;
+use crate::metrics::ReplicationReading;
 
 /// This node and its replicas.
 #[derive(Debug)]
@@ -110,6 +111,23 @@ impl Cluster {
     /// The replicas.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// How this node's replica of a partition stands among the others.
+    pub fn reading(&self, partition: Partition) -> Option<ReplicationReading> {
+        let group = self.group(partition)?;
+        let own = group.status();
+        let cards = self.directory.cards().into_iter().filter_map(|(_, card)| card);
+        let statuses = cards.flat_map(|(card, _)| card.groups);
+        let leads = |status: &GroupStatus| {
+            status.partition == partition && status.leads && status.term >= own.term && !own.leads
+        };
+        let leader_flushed = statuses.filter(leads).map(|status| status.flushed.get()).max();
+        Some(ReplicationReading {
+            term: own.term,
+            leader_changes: group.leader_changes(),
+            lag_records: leader_flushed.unwrap_or_default().saturating_sub(own.flushed.get()),
+        })
     }
 
     /// The other nodes.
@@ -197,6 +215,7 @@ impl Cluster {
                 heartbeat_at = now + self.timing.heartbeat();
             }
             for group in &self.groups {
+                group.note_leader();
                 if !group.leads() {
                     group.elect_if_due().await;
                 } else if is_heartbeat_due {

@@ -51,6 +51,14 @@ struct Shared {
     refill_to: Mutex<Option<LogId>>,
     /// Held while a snapshot is copied.
     copying: tokio::sync::Mutex<()>,
+    leaders: Mutex<Leaders>,
+}
+
+/// The leaders that were known one after another.
+#[derive(Debug, Default)]
+struct Leaders {
+    last: Option<NodeId>,
+    changes: u64,
 }
 
 /// What a group is made of.
@@ -125,8 +133,20 @@ impl Group {
         let network = Heeding { inner: network, patience: Arc::clone(&patience) };
         let raft = Raft::new(node, config, network, store.clone(), machine).await?;
         let (refill_to, copying) = (Mutex::default(), tokio::sync::Mutex::default());
-        let shared =
-            Shared { partition, raft, store, directory, timing, acks, room, patience, refill_to, copying };
+        let leaders = Mutex::default();
+        let shared = Shared {
+            partition,
+            raft,
+            store,
+            directory,
+            timing,
+            acks,
+            room,
+            patience,
+            refill_to,
+            copying,
+            leaders,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -252,6 +272,20 @@ impl Group {
             tracing::info!(partition = %self.shared.partition, "the replica has again what it had, and votes");
         }
         Ok(())
+    }
+
+    /// Looks who leads, and counts if it is another than before.
+    pub fn note_leader(&self) {
+        let Some(leader) = self.shared.raft.metrics().borrow().current_leader else { return };
+        let mut leaders = self.shared.leaders.lock();
+        if leaders.last.replace(leader).is_some_and(|last| last != leader) {
+            leaders.changes += 1;
+        }
+    }
+
+    /// How often another leader followed one that this replica knew.
+    pub fn leader_changes(&self) -> u64 {
+        self.shared.leaders.lock().changes
     }
 
     /// Whether this node leads, as far as it knows.

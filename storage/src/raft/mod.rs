@@ -1,7 +1,7 @@
 //! Replication: one consensus group for each partition, with the partition's log as its log.
 //!
-//! The consensus itself is a library's ([openraft](https://docs.rs/openraft)); here is what it stands on: [`store`] and
-//! [`machine`] over a partition's log.
+//! The consensus itself is a library's ([openraft](https://docs.rs/openraft)); here is what it stands on: `store` and
+//! `machine` over a partition's log.
 //!
 //! Invariants: what is acknowledged at `quorum` is on the disks of a majority; nothing is read that is not committed;
 //! a replica that lost its disk comes back under another name. Depends on [`crate::partition`] and [`crate::log`];

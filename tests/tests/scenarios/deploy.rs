@@ -134,23 +134,16 @@ fn every_metric_that_is_asked_for_is_documented() {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let is_ours =
         |word: &&str| ["storage_", "ingest_", "process_", "edgelog_"].iter().any(|p| word.starts_with(p));
-    // A label, and what replication brings.
+    // A label.
     let others = ["ingest_node"];
     let of_histograms = ["_bucket", "_sum", "_count"];
     for (place, query) in panel_queries().into_iter().chain(alerts()) {
         for word in query.split(|c: char| !is_part(c)).filter(is_ours) {
             let base = of_histograms.iter().find_map(|ending| word.strip_suffix(ending)).unwrap_or(word);
             let is_known = documented.contains(word) || documented.contains(base) || others.contains(&word);
-            assert!(is_known || is_of_replication(word), "{place}: {word} is no metric");
+            assert!(is_known, "{place}: {word} is no metric");
         }
     }
-}
-
-/// Whether a query needs copies of a partition to find something.
-pub(crate) fn is_of_replication(query: &str) -> bool {
-    ["storage_raft_term", "storage_raft_leader_changes_total", "storage_replication_lag_records"]
-        .iter()
-        .any(|metric| query.contains(metric))
 }
 
 #[test]
