@@ -183,17 +183,26 @@ impl Metrics {
     }
 
     /// Counts a call to storage; `status` is `None` where there was no answer.
-    pub(crate) fn note_forward(&self, head: &HeaderMap, status: Option<u16>, time: Duration) {
-        if !head.contains_key(wire::BATCH_ID) {
-            // A read or a search.
-            return;
-        }
+    pub(crate) fn note_forward(&self, forward: Forward, status: Option<u16>, time: Duration) {
         let status = status.map_or("none".to_owned(), |status| status.to_string());
         self.forwards.get_or_create(&StatusLabel { status }).inc();
         self.forward_seconds.observe(time.as_secs_f64());
-        if head.contains_key(wire::BATCH_ATTEMPT) {
+        if forward.is_retry {
             self.forward_retries.inc();
         }
+    }
+}
+
+/// A call that brings records to storage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forward {
+    is_retry: bool,
+}
+
+impl Forward {
+    /// The call with this head; `None` for a read or a search.
+    pub(crate) fn of(head: &HeaderMap) -> Option<Self> {
+        head.contains_key(wire::BATCH_ID).then(|| Self { is_retry: head.contains_key(wire::BATCH_ATTEMPT) })
     }
 }
 

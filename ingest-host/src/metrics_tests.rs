@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{Metrics, RequestNote, WalReport};
+use super::{Forward, Metrics, RequestNote, WalReport};
 
 fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
     let pair = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -19,9 +19,10 @@ fn busy() -> Metrics {
     let strange = RequestNote::new(&Method::TRACE, "/etc/passwd", 0, Duration::ZERO);
     metrics.note_request(&strange, 404, &HeaderMap::new());
     let append = headers(&[("batch-id", "x"), ("batch-attempt", "2")]);
-    metrics.note_forward(&append, Some(200), Duration::from_millis(1));
-    metrics.note_forward(&append, None, Duration::from_secs(3));
-    metrics.note_forward(&HeaderMap::new(), Some(200), Duration::from_millis(1));
+    let append = Forward::of(&append).unwrap();
+    metrics.note_forward(append, Some(200), Duration::from_millis(1));
+    metrics.note_forward(append, None, Duration::from_secs(3));
+    assert!(Forward::of(&HeaderMap::new()).is_none(), "a read is no forward");
     metrics
 }
 

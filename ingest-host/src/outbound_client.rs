@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use crate::limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Forward, Metrics};
 use crate::outbound::{AllowedHosts, default_port};
 
 tokio::task_local! {
@@ -71,10 +71,12 @@ impl OutboundClient {
         request: Request<WasiBody>,
         options: RequestOptions,
     ) -> Result<Response<WasiBody>, Error> {
-        let (started, head) = (Instant::now(), request.headers().clone());
+        let (started, forward) = (Instant::now(), Forward::of(request.headers()));
         let response = self.send_allowed(request, options).await;
         let status = response.as_ref().ok().map(|response| response.status().as_u16());
-        self.shared.metrics.note_forward(&head, status, started.elapsed());
+        if let Some(forward) = forward {
+            self.shared.metrics.note_forward(forward, status, started.elapsed());
+        }
         response
     }
 

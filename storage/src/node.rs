@@ -217,7 +217,10 @@ fn app(
         replication,
         instance: HeaderValue::from_str(&uuid::Uuid::now_v7().to_string())
             .unwrap_or(HeaderValue::from_static("unknown")),
-        tails: Tails::new(limits::TAILS_MAX, TailBounds::default()),
+        tails: Tails::new(
+            limits::TAILS_MAX,
+            TailBounds { may_lag: config.cluster.replicas > 1, ..TailBounds::default() },
+        ),
         metrics,
         durability: durability(config.log.fsync),
         body_timeout: config.http.body_timeout,

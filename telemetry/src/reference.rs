@@ -1,7 +1,7 @@
 //! The tables of metrics and settings in the documentation, from what `/metrics` shows and what the command line is; a
 //! test of each daemon compares the two.
 //!
-//! Pure: text to text.
+//! Must not know which metrics and settings there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,8 +2,8 @@
 //!
 //! Pure but for the lock. Until something else is known a partition's node is the one that the configuration deals it to,
 //! so that a cluster without replicas costs nothing. Invariants: what is known is bounded by the partitions and nodes
-//! there may be; it ages; a word about an older term never replaces one about a newer; only a node that the
-//! configuration allows gets in.
+//! there may be; it ages; what the cluster tells of an older term never replaces what it told of a newer (a hint is tried
+//! whatever its term); only a node that the configuration allows gets in.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -99,7 +99,11 @@ impl Leaders {
         let leadership = known.partitions.entry(partition).or_default();
         leadership.leader.take_if(|(leader, _)| leader == node);
         leadership.failed = Some((node.clone(), leadership.term));
-        leadership.is_stuck_since.get_or_insert(now);
+        // One that was stuck long ago may have been well since: others may have taken its records.
+        let is_old = |since: Duration| now.saturating_sub(since) >= limits::LEADER_AGE_MAX;
+        if leadership.is_stuck_since.is_none_or(is_old) {
+            leadership.is_stuck_since = Some(now);
+        }
     }
 
     /// The node took a partition's records.

@@ -10,6 +10,7 @@ use super::fetch::{Fetched, Records, Scope, fetch};
 use super::merge::{Merged, Source, merge};
 use super::writer::Format;
 use super::{BadParameter, format, found, single, unavailable};
+use crate::clock::Clock;
 use crate::config::StorageNode;
 use crate::context::Context;
 use crate::limits;
@@ -18,7 +19,7 @@ use crate::query_string;
 use crate::storage::Storage;
 
 /// Answers with the newest records that pass the filters.
-pub async fn logs<S: Storage>(context: &Context<'_, S>, head: &RequestHead) -> Answer {
+pub async fn logs<S: Storage + Clock>(context: &Context<'_, S>, head: &RequestHead) -> Answer {
     let parameters = query_string::parse(&head.query);
     let nodes = match nodes(context, &parameters) {
         Ok(nodes) => nodes,
@@ -44,21 +45,23 @@ struct Gathered<'c> {
     failed: Vec<String>,
 }
 
-/// Asks one node after another until one answers. Storage nodes that know each other answer for all; of those that do
-/// not, the others are asked too, all at once.
+/// Asks one node after another until one answers, those last that were not reached lately. Storage nodes that know each
+/// other answer for all; of those that do not, the others are asked too, all at once.
 ///
 /// # Errors
 /// Storage's own words, when the request is at fault.
-async fn gather<'c, S: Storage>(
+async fn gather<'c, S: Storage + Clock>(
     context: &Context<'c, S>,
     nodes: &[&'c StorageNode],
     path_and_query: &str,
 ) -> Result<Gathered<'c>, Answer> {
     let mut gathered = Gathered::default();
-    let scope = if nodes.len() > 1 { Scope::Cluster } else { Scope::Node };
-    let mut rest = nodes.iter().copied();
+    let (circuits, now) = (&context.instance.circuits, context.storage.elapsed());
+    let (admitted, left_alone): (Vec<_>, Vec<_>) =
+        nodes.iter().copied().partition(|node| circuits.would_admit(node, now));
+    let mut rest = admitted.into_iter().chain(left_alone);
     for node in rest.by_ref() {
-        match fetch(context, node, scope, path_and_query, QUERY_ANSWER_BYTES_MAX).await {
+        match fetch(context, node, Scope::Cluster, path_and_query, QUERY_ANSWER_BYTES_MAX).await {
             Fetched::Records(records) if records.are_of_all => {
                 // It names the nodes that do not answer itself.
                 return Ok(Gathered { answers: vec![(node, records)], failed: Vec::new() });
@@ -85,7 +88,7 @@ async fn gather<'c, S: Storage>(
     Ok(gathered)
 }
 
-/// The nodes to ask: all of them, or the one of a partition if one is asked for.
+/// The nodes to ask: all of them, or the one that a partition was dealt to, if one is asked for.
 fn nodes<'c, S: Storage>(
     context: &Context<'c, S>,
     parameters: &[(String, String)],

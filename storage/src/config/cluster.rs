@@ -70,7 +70,7 @@ impl From<Acks> for Durability {
     }
 }
 
-/// Parses an election timeout: a hundred milliseconds are less than a disk's slow sync, a minute is no failover.
+/// Parses an election timeout: less than 200 ms is less than a disk's slow sync, a minute is no failover.
 fn parse_election_timeout(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text)?;
     if (Duration::from_millis(200)..=Duration::from_secs(60)).contains(&time) {
@@ -89,6 +89,7 @@ pub(crate) fn parse_node_url(text: &str) -> Result<Url, String> {
         || url.query().is_some()
         || url.fragment().is_some()
         || !url.username().is_empty()
+        || url.password().is_some()
     {
         return Err("a node is written as http://HOST:PORT".to_owned());
     }

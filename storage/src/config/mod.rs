@@ -268,9 +268,16 @@ mod tests {
         let peers: Vec<&str> = named.peers.iter().map(Url::as_str).collect();
         assert_eq!(peers, ["http://a:1/", "http://b:2/"]);
         assert_eq!(named.advertise.unwrap().as_str(), "http://c:3/");
-        for wrong in
-            ["a:1", "https://a:1", "http://a:1/v1", "http://a:1?x", "http://a:1#x", "http://u@a:1", "http://"]
-        {
+        for wrong in [
+            "a:1",
+            "https://a:1",
+            "http://a:1/v1",
+            "http://a:1?x",
+            "http://a:1#x",
+            "http://u@a:1",
+            "http://:p@a:1",
+            "http://",
+        ] {
             assert!(parse_node_url(wrong).is_err(), "{wrong}");
         }
     }

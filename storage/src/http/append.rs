@@ -135,8 +135,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
 /// How far the client wants its batch to have got when it is answered, if it says.
 fn acks(headers: &HeaderMap) -> Result<Option<Durability>, ApiError> {
     let Some(value) = headers.get(wire::ACKS) else { return Ok(None) };
-    let level = value.to_str().ok().and_then(Durability::parse);
-    match level.filter(|level| *level != Durability::Edge) {
+    match value.to_str().ok().and_then(Durability::parse_acks) {
         Some(level) => Ok(Some(level)),
         None => {
             Err(ApiError::Header { name: wire::ACKS, detail: "acks is leader, quorum or all".to_owned() })

@@ -16,8 +16,8 @@ pub(super) async fn context(State(shared): State<Shared>, request: Request) -> R
     let parameters = parameters::decode(request.uri())?;
     let query = ContextQuery::parse(parameters::pairs(&parameters))?;
     let format = parameters::format(request.headers(), Format::Ndjson);
-    if let Scope::Cluster(plan) = scope::of(&shared, request.headers())?
-        && shared.app.partition(query.partition).is_none()
+    if let Scope::Cluster(plan) = scope::of(&shared, request.headers(), Some(query.partition))?
+        && !shared.app.has_copy(query.partition)
     {
         return context_elsewhere(&shared, &plan, &parameters, query, format).await;
     }

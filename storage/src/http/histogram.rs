@@ -28,7 +28,7 @@ pub(super) struct Extent {
 pub(super) async fn histogram(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
     let mut query = HistogramQuery::parse(parameters::pairs(&parameters), unix_now_ms())?;
-    let answer = match scope::of(&shared, request.headers())? {
+    let answer = match scope::of(&shared, request.headers(), query.filter.partition)? {
         Scope::Cluster(plan) => {
             query.filter.share = plan.own.clone();
             let mut extent = shared.app.queries.extent(&query.filter);
@@ -37,7 +37,7 @@ pub(super) async fn histogram(State(shared): State<Shared>, request: Request) ->
                 extent = widest(&shared, &plan, query.filter.partition, extent, &mut lacks).await?;
             }
             let buckets = query.buckets(extent)?;
-            count_all(&shared, &plan, &parameters, query, buckets, lacks).await
+            count_all(&shared, &plan, &parameters, query, buckets, lacks).await?
         }
         Scope::Node(share) => {
             shared.app.check_partition(query.filter.partition)?;
@@ -58,7 +58,7 @@ pub(super) async fn extent(State(shared): State<Shared>, request: Request) -> Re
     let [partition] = parameters::take(request.uri(), ["partition"])?;
     let partition = partition.map(|partition| parse_partition(&partition)).transpose()?;
     shared.app.check_partition(partition)?;
-    let share = match scope::of(&shared, request.headers())? {
+    let share = match scope::of(&shared, request.headers(), partition)? {
         Scope::Node(share) => share,
         Scope::Cluster(plan) => plan.own,
     };
@@ -94,18 +94,23 @@ async fn count_all(
     query: HistogramQuery,
     buckets: Buckets,
     mut lacks: Vec<Lack>,
-) -> Result<CountsAnswer<Histogram>, PoolError> {
+) -> Result<Result<CountsAnswer<Histogram>, PoolError>, ApiError> {
     let [from, to] = [buckets.from_ms, buckets.to_ms].map(|time_ms| time_ms.to_string());
     let step = format!("{}ms", buckets.step_ms);
     let asked = parameters::pairs(parameters)
         .filter(|(name, _)| !matches!(*name, "from" | "to" | "step" | "buckets"));
+    let partition = query.filter.partition;
     let asked = asked.chain([("from", from.as_str()), ("to", to.as_str()), ("step", step.as_str())]);
     let path_and_query = scope::path_and_query("/v1/histogram", asked);
     let (own, mut peers) = tokio::join!(
         shared.app.queries.histogram(query.filter, buckets),
         scope::ask_peers(shared, plan, &path_and_query)
     );
-    let CountsAnswer { counts, lacks: own_lacks, mut stats } = own?;
+    peers.check_partition(shared, partition)?;
+    let CountsAnswer { counts, lacks: own_lacks, mut stats } = match own {
+        Ok(own) => own,
+        Err(error) => return Ok(Err(error)),
+    };
     let mut parts = peers.counts(&mut stats);
     parts.push(counts);
     // A node that did not answer the first time need not be named again.
@@ -115,5 +120,5 @@ async fn count_all(
             lacks.push(lack);
         }
     }
-    Ok(CountsAnswer { counts: Histogram::merge(parts, buckets), lacks, stats })
+    Ok(Ok(CountsAnswer { counts: Histogram::merge(parts, buckets), lacks, stats }))
 }

@@ -53,7 +53,7 @@ async fn count(
     let limit = Some(limits::LABELS_LISTED_DEFAULT);
     let query = CountQuery::parse(parameters::pairs(&parameters), limit, unix_now_ms())?;
     let limit = query.limit;
-    let answer = match scope::of(shared, &request.headers)? {
+    let answer = match scope::of(shared, &request.headers, query.filter.partition)? {
         Scope::Cluster(plan) => count_all(shared, &plan, &parameters, query, of).await,
         Scope::Node(share) => shared.app.queries.labels(query.filter.within(share), of).await,
     };

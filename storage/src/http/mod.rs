@@ -150,10 +150,20 @@ impl App {
         self.partitions.get(place)
     }
 
+    /// Whether what this node has of a partition can be read: with replication every node knows all partitions, but has
+    /// copies of some, and one that is being filled has not all of it.
+    fn has_copy(&self, partition: Partition) -> bool {
+        let Some(cluster) = &self.replication else { return self.partition(partition).is_some() };
+        let own = HexId(cluster.node());
+        cluster
+            .group(partition)
+            .is_some_and(|group| group.status().members.iter().any(|member| member.id == own && member.votes))
+    }
+
     /// Refuses a query of a partition that this node does not hold.
     fn check_partition(&self, partition: Option<Partition>) -> Result<(), ApiError> {
         match partition {
-            Some(partition) if self.partition(partition).is_none() => {
+            Some(partition) if !self.has_copy(partition) => {
                 Err(ApiError::PartitionUnknown { partition, held: self.held() })
             }
             _ => Ok(()),
@@ -162,7 +172,11 @@ impl App {
 
     /// The partitions this node holds, in words.
     fn held(&self) -> String {
-        let numbers: Vec<String> = self.partitions.iter().map(|held| held.partition().to_string()).collect();
+        let held = self.partitions.iter().map(PartitionHandle::partition);
+        let numbers: Vec<String> = held
+            .filter(|partition| self.has_copy(*partition))
+            .map(|partition| partition.to_string())
+            .collect();
         if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
     }
 }
@@ -184,3 +198,6 @@ async fn refuse(request: Request, error: ApiError) -> ApiError {
     }
     error
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! `GET`, `PUT` and `DELETE /v1/offsets/{consumer}`: how far a consumer has read each partition of this node.
 //!
 //! The body is an object of offsets by partition: `{"0":1234,"1":88}`. A `PUT` leaves the partitions that it does not
-//! name, and stores nothing if one of them is at fault. Where partitions have several copies there is nothing of it yet:
+//! name, and stores nothing if one of them is at fault; a disk that fails midway may leave some of them. Where partitions have several copies there is nothing of it yet:
 //! an offset that only one copy knows would be lost with that.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http_body_util::{BodyExt as _, Limited};
 use model::{Offset, Partition};
 
 use super::Shared;
+use super::body::Collected;
 use super::error::ApiError;
 use crate::limits;
 use crate::offsets::Consumer;
@@ -44,9 +44,11 @@ pub(super) async fn put(
 ) -> Result<Response, ApiError> {
     let consumer = parse(&consumer)?;
     refuse_replicated(&shared)?;
-    let body = Limited::new(request.into_body(), limits::OFFSETS_BODY_BYTES_MAX);
-    let body = body.collect().await.map_err(|_| ApiError::BodyTooLarge)?.to_bytes();
-    let wanted: Offsets = serde_json::from_slice(&body).map_err(|error| bad_body(&error.to_string()))?;
+    let Collected { bytes, .. } = shared.budget.collect(request.into_body(), shared.app.body_timeout).await?;
+    if bytes.len() > limits::OFFSETS_BODY_BYTES_MAX {
+        return Err(bad_body("it is too large"));
+    }
+    let wanted: Offsets = serde_json::from_slice(&bytes).map_err(|error| bad_body(&error.to_string()))?;
     for (partition, offset) in &wanted {
         check(&shared, *partition, *offset)?;
     }
@@ -85,6 +87,11 @@ async fn set(
     wanted: BTreeMap<Partition, Option<Offset>>,
 ) -> Result<Response, ApiError> {
     let write = move || {
+        for partition in wanted.keys() {
+            if let Some(Err(error)) = shared.app.offsets.get(partition) {
+                return Err(error.clone().into());
+            }
+        }
         for (partition, offset) in wanted {
             if let Some(offsets) = shared.app.offsets.get(&partition) {
                 offsets.as_ref().map_err(Clone::clone)?.set(&consumer, offset)?;

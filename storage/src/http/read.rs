@@ -31,6 +31,7 @@ pub(super) async fn read(State(shared): State<Shared>, request: Request) -> Resu
         Some(offset) => Some(Offset::new(parameters::whole_number("offset", Some(&offset))?)),
         None => None,
     };
+    shared.app.check_partition(Some(partition))?;
     let Some(handle) = shared.app.partition(partition) else {
         return Err(ApiError::PartitionUnknown { partition, held: shared.app.held() });
     };

@@ -36,11 +36,16 @@ pub(super) enum Scope {
     Cluster(Plan),
 }
 
-/// Whom a request asks.
+/// Whom a request asks; of all nodes those that have the `partition`, where one is asked for.
 ///
 /// # Errors
-/// When it names partitions that cannot be.
-pub(super) fn of(shared: &Shared, headers: &HeaderMap) -> Result<Scope, ApiError> {
+/// When it names partitions that cannot be, or of which this node has no copy that can be read: whoever asks knows an
+/// older state of the cluster, and must not take what is here for all there is.
+pub(super) fn of(
+    shared: &Shared,
+    headers: &HeaderMap,
+    partition: Option<Partition>,
+) -> Result<Scope, ApiError> {
     let share = match headers.get(SHARE).map(HeaderValue::to_str) {
         Some(value) => value.ok().and_then(|value| value.parse().ok()).ok_or_else(|| ApiError::Header {
             name: SHARE,
@@ -48,23 +53,35 @@ pub(super) fn of(shared: &Shared, headers: &HeaderMap) -> Result<Scope, ApiError
         })?,
         None => Share::All,
     };
-    let is_for_node = headers.get(wire::SCOPE).is_some_and(|scope| scope == wire::SCOPE_NODE);
-    if is_for_node || shared.app.peers.is_empty() {
-        return Ok(Scope::Node(share));
+    if !is_of_cluster(shared, headers) {
+        let mut asked = share.named().iter().copied();
+        return match asked.find(|partition| !shared.app.has_copy(*partition)) {
+            Some(partition) => {
+                Err(ApiError::PartitionElsewhere { partition, held: shared.app.held(), leader: None })
+            }
+            None => Ok(Scope::Node(share)),
+        };
     }
     let plan = match &shared.app.replication {
         Some(cluster) => Peers::plan_of(cluster.url(), cluster.readers()),
         None => shared.app.peers.plan(),
     };
-    Ok(Scope::Cluster(plan))
+    Ok(Scope::Cluster(match partition {
+        Some(partition) => plan.only(partition),
+        None => plan,
+    }))
+}
+
+/// Whether a request is answered for all nodes.
+fn is_of_cluster(shared: &Shared, headers: &HeaderMap) -> bool {
+    let is_for_node = headers.get(wire::SCOPE).is_some_and(|scope| scope == wire::SCOPE_NODE);
+    !is_for_node && !shared.app.peers.is_empty()
 }
 
 /// Says in an answer which process gave it, and for whom it speaks.
 pub(super) async fn sign(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let speaks_for = match of(&shared, request.headers()) {
-        Ok(Scope::Cluster(_)) => wire::SCOPE_CLUSTER,
-        _ => wire::SCOPE_NODE,
-    };
+    let is_of_cluster = is_of_cluster(&shared, request.headers());
+    let speaks_for = if is_of_cluster { wire::SCOPE_CLUSTER } else { wire::SCOPE_NODE };
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(HeaderName::from_static(INSTANCE), shared.app.instance.clone());

@@ -25,7 +25,7 @@ pub(super) async fn search(State(shared): State<Shared>, request: Request) -> Re
     let parameters = parameters::decode(request.uri())?;
     let query = Query::parse(parameters::pairs(&parameters), unix_now_ms())?;
     let format = parameters::format(request.headers(), Format::Ndjson);
-    let answer = match scope::of(&shared, request.headers())? {
+    let answer = match scope::of(&shared, request.headers(), query.filter.partition)? {
         Scope::Cluster(plan) => search_all(&shared, &plan, &parameters, query, format).await?,
         Scope::Node(share) => {
             shared.app.check_partition(query.filter.partition)?;

@@ -14,7 +14,7 @@ use crate::query::{CountQuery, CountsAnswer, Plan, PoolError, ServiceSummary, me
 pub(super) async fn services(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
     let query = CountQuery::parse(parameters::pairs(&parameters), None, unix_now_ms())?;
-    let answer = match scope::of(&shared, request.headers())? {
+    let answer = match scope::of(&shared, request.headers(), query.filter.partition)? {
         Scope::Cluster(plan) => count_all(&shared, &plan, &parameters, query).await,
         Scope::Node(share) => shared.app.queries.services(query.filter.within(share)).await,
     };

@@ -58,7 +58,7 @@ pub(super) async fn tail(State(shared): State<Shared>, request: Request) -> Resu
     let parameters = parameters::decode(request.uri())?;
     let query = TailQuery::parse(parameters::pairs(&parameters))?;
     let resumed = resumed(request.headers())?;
-    let plan = match scope::of(&shared, request.headers())? {
+    let plan = match scope::of(&shared, request.headers(), query.filter.partition)? {
         Scope::Cluster(plan) => plan,
         Scope::Node(own) => {
             shared.app.check_partition(query.filter.partition)?;
@@ -79,7 +79,7 @@ pub(super) async fn tail(State(shared): State<Shared>, request: Request) -> Resu
     let news = shared.app.queries.news();
     // What a node that is silent now has told before stays in the ids: it may be back at the next try.
     let positions = resumed.clone().unwrap_or_default();
-    let mut own = shared.app.queries.tail_begin(query.clone(), resumed).await?;
+    let mut own = shared.app.queries.tail_begin(query.clone(), resumed, tails.bounds).await?;
     own.lacks.extend(plan.nowhere.iter().map(|partition| Lack::Nowhere(*partition)));
     let mut tail = Tail {
         filter: Arc::new(query.filter),
@@ -274,6 +274,8 @@ impl Tail {
     /// Takes what another node says.
     fn take(&mut self, number: usize, heard: FromPeer, out: &mut Vec<u8>) {
         match heard {
+            // It has not begun, or not again: what was there before is not news.
+            FromPeer::Events(_) if self.lacks.contains_key(&number) => {}
             FromPeer::Events(events) => events.into_iter().for_each(|event| self.tell(event, out)),
             FromPeer::Begun { positions, .. } => {
                 self.positions.update(&positions);
@@ -286,7 +288,11 @@ impl Tail {
                     self.tell_lacks(out);
                 }
             }
-            FromPeer::NotHeld => {}
+            FromPeer::NotHeld => {
+                if self.lacks.remove(&number).is_some() {
+                    self.tell_lacks(out);
+                }
+            }
         }
     }
 

@@ -101,6 +101,15 @@ pub enum PeerError {
     NotUnderstood,
 }
 
+impl Plan {
+    /// The plan for a question about one partition: who has nothing of it is not asked, and no other one lacks.
+    pub fn only(mut self, partition: Partition) -> Self {
+        self.calls.retain(|(_, share)| share.contains(partition));
+        self.nowhere.retain(|nowhere| *nowhere == partition);
+        self
+    }
+}
+
 impl Peers {
     /// The nodes of these URLs.
     pub fn new(urls: &[Url]) -> Self {
@@ -219,6 +228,14 @@ impl Share {
         match self {
             Self::All => true,
             Self::Only(partitions) => partitions.contains(&partition),
+        }
+    }
+
+    /// The partitions that are named.
+    pub fn named(&self) -> &[Partition] {
+        match self {
+            Self::All => &[],
+            Self::Only(partitions) => partitions,
         }
     }
 }

@@ -125,12 +125,13 @@ impl Queries {
         &self,
         query: TailQuery,
         resumed: Option<Positions>,
+        bounds: TailBounds,
     ) -> Result<TailBegin, PoolError> {
         let partitions = Arc::clone(&self.partitions);
         let (watch, _abandon) = Watch::until(Instant::now() + limits::QUERY_TIME_MAX);
         let work = move || {
             let snapshot = Snapshot::now(&partitions, &query.filter);
-            (Vec::new(), tail::begin(&snapshot, &query, resumed.as_ref(), &watch))
+            (Vec::new(), tail::begin(&snapshot, &query, resumed.as_ref(), bounds, &watch))
         };
         Ok(self.pool.run(limits::QUERY_WAIT_MAX, work).await?.1)
     }

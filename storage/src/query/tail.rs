@@ -39,6 +39,16 @@ pub struct TailBounds {
     pub piece_bytes: usize,
     /// After how much silence it says that it is alive.
     pub heartbeat: Duration,
+    /// Whether a partition here may be behind what a tail was told of another copy: then it is waited for. Else its end
+    /// is behind because it began anew, and what comes is new.
+    pub may_lag: bool,
+}
+
+impl TailBounds {
+    /// Where a tail goes on that was told everything before `at`, in a partition that ends at `end`.
+    fn position(self, at: Offset, end: Offset) -> Offset {
+        if self.may_lag { at } else { at.min(end) }
+    }
 }
 
 impl Default for TailBounds {
@@ -47,6 +57,7 @@ impl Default for TailBounds {
             behind_max: limits::TAIL_BEHIND_MAX,
             piece_bytes: limits::TAIL_PIECE_BYTES,
             heartbeat: limits::TAIL_HEARTBEAT,
+            may_lag: false,
         }
     }
 }
@@ -173,6 +184,7 @@ pub(super) fn begin(
     snapshot: &Snapshot,
     query: &TailQuery,
     resumed: Option<&Positions>,
+    bounds: TailBounds,
     watch: &Watch,
 ) -> TailBegin {
     let mut begin = TailBegin::default();
@@ -180,7 +192,7 @@ pub(super) fn begin(
         let partition = pinned.index.partition();
         // Of a partition that it did not know, it follows what comes from now on.
         let next = resumed.and_then(|positions| positions.get(partition)).unwrap_or(pinned.end);
-        begin.positions.set(partition, next.min(pinned.end));
+        begin.positions.set(partition, bounds.position(next, pinned.end));
     }
     if resumed.is_some() || query.last == 0 {
         return begin;
@@ -252,7 +264,10 @@ impl Follower<'_> {
     /// Passes over what is too far behind, and returns where the partition is read on.
     fn skip_to_bound(&mut self, pinned: &Pinned) -> Offset {
         let partition = pinned.index.partition();
-        let at = self.positions.get(partition).unwrap_or(pinned.end).min(pinned.end);
+        let at = self.bounds.position(self.positions.get(partition).unwrap_or(pinned.end), pinned.end);
+        if at > pinned.end {
+            return at;
+        }
         // What retention has taken cannot be looked at any more.
         let first = at.max(pinned.index.reader().first_offset()).min(pinned.end);
         self.missed += first.since(at);

@@ -85,7 +85,9 @@ fn state_of(
 pub(super) fn readers(own: HexId, heard: &[Heard], named: &[Partition]) -> Vec<(Partition, Option<String>)> {
     let is_member = |node: &Heard, partition: Partition| {
         node.card.groups.iter().any(|status| {
-            status.partition == partition && status.members.iter().any(|member| member.id == node.card.id)
+            // A learner is being filled: it has not all there is.
+            let is_voter = |member: &MemberStatus| member.id == node.card.id && member.votes;
+            status.partition == partition && status.members.iter().any(is_voter)
         })
     };
     let leads = |node: &Heard, partition: Partition| {

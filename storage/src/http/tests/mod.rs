@@ -73,7 +73,10 @@ impl Cluster {
             .iter()
             .map(|server| format!("http://{}", server.local_address().unwrap()).parse().unwrap());
         let urls: Vec<Url> = own.chain(others.iter().cloned()).collect();
-        let nodes = servers.into_iter().zip(0..).map(|(server, number)| Node::start(server, number, &urls, tail_bounds));
+        let nodes = servers
+            .into_iter()
+            .zip(0..)
+            .map(|(server, number)| Node::start(server, number, &urls, tail_bounds));
         Self { nodes: nodes.collect(), client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
@@ -102,6 +105,7 @@ impl Cluster {
             batch: ValidBatch::from_ndjson(Bytes::from(text)).unwrap(),
             id: BatchId::from_bytes(uuid::Uuid::now_v7().into_bytes()),
             id_is_new: true,
+            acks: None,
             budget: None,
         };
         node.app.partition(Partition::new(partition)).unwrap().append(append).await.unwrap();
@@ -113,7 +117,8 @@ impl Cluster {
         for number in 0..count {
             let partition = (number % partitions) as u16;
             let level = if number.is_multiple_of(3) { "ERROR" } else { "info" };
-            let line = line(1000 + number, &format!("service-{partition}"), level, &format!("record {number}"));
+            let line =
+                line(1000 + number, &format!("service-{partition}"), level, &format!("record {number}"));
             self.append(partition, &[line]).await;
         }
         (1000..1000 + count).collect()
@@ -151,7 +156,7 @@ impl Node {
             queries: Queries::new(indexed, Pool::new(4)),
             replication: None,
             offsets: Default::default(),
-                peers: Peers::new(urls),
+            peers: Peers::new(urls),
             instance: HeaderValue::from_str(&format!("instance-{number}")).unwrap(),
             tails: Tails::new(TAILS, tail_bounds),
             metrics,
@@ -163,7 +168,7 @@ impl Node {
         let url = format!("http://{}", server.local_address().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopping = Arc::clone(&app);
-        let serving = server.serve(router(Arc::clone(&app)), async move {
+        let serving = server.listen().unwrap().serve(router(Arc::clone(&app)), async move {
             stopped.await.ok();
             stopping.tails.close();
         });

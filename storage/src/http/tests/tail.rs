@@ -50,7 +50,8 @@ impl Tail {
                 }
                 return Some(Event { name, id, data: serde_json::from_str(&data).unwrap() });
             }
-            let frame = timeout(20 * ONE_SECOND, self.body.frame()).await.expect("the tail says something")?;
+            let frame =
+                timeout(20 * ONE_SECOND, self.body.frame()).await.expect("the tail says something")?;
             self.text += std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap();
         }
     }
@@ -103,7 +104,8 @@ async fn a_tail_begins_with_the_newest_of_all_nodes_and_goes_on_at_another_where
     cluster.fill(20).await;
     let mut tail = Tail::open(&cluster, 0, "last=5", "").await;
     assert_eq!(tail.headers["content-type"], "text/event-stream");
-    assert_eq!((tail.partial(), tail.begun().await.0), ("", vec![1015, 1016, 1017, 1018, 1019]));
+    assert_eq!(tail.partial(), "");
+    assert_eq!(tail.begun().await.0, [1015, 1016, 1017, 1018, 1019]);
     for (partition, time) in [(0, 2000), (3, 2001), (2, 2002), (1, 2003)] {
         append_at(&cluster, partition, time).await;
     }
@@ -148,7 +150,8 @@ async fn what_comes_while_a_node_is_waited_for_is_told_once_and_in_order() {
 async fn a_tail_tells_what_passes_its_filters() {
     let cluster = Cluster::start(2).await;
     cluster.fill(20).await;
-    let mut tail = Tail::open(&cluster, 0, "service=service-3&contains=record&not_contains=19&last=2", "").await;
+    let mut tail =
+        Tail::open(&cluster, 0, "service=service-3&contains=record&not_contains=19&last=2", "").await;
     assert_eq!(tail.begun().await.0, [1011, 1015]);
     cluster.append(3, &[line(1, "service-3", "info", "no"), line(2, "service-3", "info", "a record")]).await;
     cluster.append(0, &[line(3, "service-0", "info", "a record")]).await;
