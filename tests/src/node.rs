@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use crate::client::Client;
 use crate::isolated::{Cable, in_namespace};
 use crate::process::{Log, Port, Process};
@@ -177,11 +175,11 @@ impl Node {
 
     /// Stops its threads without ending it: connections are taken by the system and answered by nobody.
     pub fn pause(&self) {
-        self.process().signal(Signal::STOP);
+        self.process().pause();
     }
 
     /// Lets it go on after [`Self::pause`].
     pub fn resume(&self) {
-        self.process().signal(Signal::CONT);
+        self.process().resume();
     }
 }

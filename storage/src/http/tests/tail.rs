@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::query::TailBounds;
 
+const OWN: (&str, &str) = ("edgelog-scope", "node");
 const ONE_SECOND: Duration = Duration::from_secs(1);
 
 /// A tail that is read.
@@ -26,9 +27,14 @@ struct Event {
 
 impl Tail {
     async fn open(cluster: &Cluster, node: usize, query: &str, id: &str) -> Self {
+        let header = (!id.is_empty()).then_some(("last-event-id", id));
+        Self::open_with(cluster, node, query, header).await
+    }
+
+    async fn open_with(cluster: &Cluster, node: usize, query: &str, header: Option<(&str, &str)>) -> Self {
         let mut request = Request::get(format!("{}/v1/tail?{query}", cluster.nodes[node].url));
-        if !id.is_empty() {
-            request = request.header("last-event-id", id);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
         }
         let response = cluster.client.request(request.body(Empty::new()).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -58,6 +64,7 @@ impl Tail {
 
     /// The times of the records up to the beginning, and its id.
     async fn begun(&mut self) -> (Vec<u64>, String) {
+        assert_eq!(self.status, StatusCode::OK);
         let mut times = Vec::new();
         loop {
             let event = self.next().await.unwrap();
@@ -238,18 +245,20 @@ async fn a_tail_of_which_nothing_passes_says_that_it_is_alive() {
 #[tokio::test]
 async fn there_are_so_many_tails_and_no_more() {
     let cluster = Cluster::start(1).await;
+    // For this node alone: the node knows its own address as a peer's, and its call to itself takes a place for a moment.
+    let open = || Tail::open_with(&cluster, 0, "", Some(OWN));
     let mut tails = Vec::new();
     for _ in 0..TAILS {
-        let mut tail = Tail::open(&cluster, 0, "", "").await;
+        let mut tail = open().await;
         tail.begun().await;
         tails.push(tail);
     }
-    let refused = Tail::open(&cluster, 0, "", "").await;
+    let refused = open().await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(refused.headers.contains_key("retry-after"));
     tails.pop();
     let again = async {
-        while Tail::open(&cluster, 0, "", "").await.status != StatusCode::OK {
+        while open().await.status != StatusCode::OK {
             tokio::task::yield_now().await;
         }
     };
