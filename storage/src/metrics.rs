@@ -17,6 +17,7 @@ use model::Partition;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub use ingest::IngestNodes;
@@ -38,6 +39,7 @@ pub struct Metrics {
     pub requests: Requests,
     rejections: Family<ReasonLabel, Counter>,
     queries: Family<OutcomeLabel, Counter>,
+    tails: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +62,7 @@ impl Metrics {
             requests: Requests::registered(&mut registry),
             rejections: Family::default(),
             queries: Family::default(),
+            tails: Gauge::default(),
             registry,
         };
         // Those that alerts and panels ask for are there from the start: what never happened is 0, not unknown.
@@ -75,6 +78,7 @@ impl Metrics {
     fn registered(mut self) -> Self {
         let r = &mut self.registry;
         r.register("storage_append_rejections", "Appends refused, by reason", self.rejections.clone());
+        r.register("storage_tails", "Live tails that are followed now", self.tails.clone());
         r.register("storage_queries", "Queries, by outcome: whole, partial or refused", self.queries.clone());
         self
     }
@@ -101,8 +105,13 @@ impl Metrics {
         self.queries.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// All metrics as OpenMetrics text, with the partitions as they are now.
-    pub fn encode(&self, partitions: impl Iterator<Item = (Partition, PartitionReading)>) -> String {
+    /// All metrics as OpenMetrics text, with the partitions and the count of live tails as they are now.
+    pub fn encode(
+        &self,
+        partitions: impl Iterator<Item = (Partition, PartitionReading)>,
+        tails: usize,
+    ) -> String {
+        self.tails.set(i64::try_from(tails).unwrap_or(i64::MAX));
         for (partition, reading) in partitions {
             self.partitions.set(partition, reading);
         }

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::{toolchain, workspace};
 
+/// The setting with which cargo compiles the workspace's crates by clippy, which is the compiler and its own lints.
+pub(crate) const LINTED: (&str, &str) = ("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+
 /// How programs are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
@@ -71,13 +74,21 @@ impl Programs {
         Self::built_by(build)
     }
 
-    /// Compiles everything that a test run needs, at once: every program, and the tests, which so share each
-    /// dependency.
+    /// Compiles everything that a test run needs, at once, with the lints: every program, and the tests, which so
+    /// share each dependency, and have it compiled once. `cargo clippy` would look through all of them anew.
     ///
     /// # Errors
-    /// Something does not compile.
-    pub(crate) fn build_with_tests() -> anyhow::Result<Self> {
-        Self::built_by(command(["build", "--workspace", "--bins", "--tests"]))
+    /// Something does not compile, or has a lint's warning.
+    pub(crate) fn build_with_tests_and_lints() -> anyhow::Result<Self> {
+        let mut build = command(["build", "--workspace", "--all-targets", "--message-format=json"]);
+        let output = build.env(LINTED.0, LINTED.1).stderr(Stdio::inherit()).output();
+        let output = output.context("could not run cargo")?;
+        let messages = String::from_utf8_lossy(&output.stdout);
+        let diagnostics: Vec<String> = messages.lines().filter_map(diagnostic_of).collect();
+        diagnostics.iter().for_each(|diagnostic| eprint!("{diagnostic}"));
+        ensure!(output.status.success(), "the programs do not compile");
+        ensure!(diagnostics.is_empty(), "the lints must be clean");
+        Ok(Self(messages.lines().filter_map(program_of).collect()))
     }
 
     /// Where this program is.
@@ -105,6 +116,14 @@ fn program_of(message: &str) -> Option<(String, PathBuf)> {
     (!is_test).then(|| (name.to_owned(), PathBuf::from(executable)))
 }
 
+/// What the compiler has to say in one of cargo's messages, as it would print it. It is heard of the workspace's own
+/// crates only.
+fn diagnostic_of(message: &str) -> Option<String> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let is_diagnostic = message.get("reason")? == "compiler-message";
+    is_diagnostic.then(|| message.pointer("/message/rendered")?.as_str().map(str::to_owned)).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +141,13 @@ mod tests {
         assert_eq!(program_of(&artifact(r#""/t/deps/storage-1""#, true)), None);
         assert_eq!(program_of(&artifact("null", false)), None);
         assert_eq!(program_of("not JSON"), None);
+    }
+
+    #[test]
+    fn warnings_are_found_in_cargos_messages() {
+        let warning =
+            r#"{"reason":"compiler-message","message":{"level":"warning","rendered":"warning: it\n"}}"#;
+        assert_eq!(diagnostic_of(warning), Some("warning: it\n".to_owned()));
+        assert_eq!(diagnostic_of(&artifact("null", false)), None);
     }
 }

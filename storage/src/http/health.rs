@@ -1,4 +1,4 @@
-//! `GET /healthz`: the process serves. `GET /readyz`: every partition takes writes and is whole.
+//! `GET /healthz`: the process serves. `GET /readyz`: every partition takes writes and is whole, and its replica votes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -64,6 +64,9 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Result<Json<Health>, 
             && (!status.founded || status.members.iter().any(|m| m.id == shared.own_id()))
         {
             reasons.push(format!("partition {partition} has no leader"));
+        } else if group.is_refilling() || status.members.iter().any(|m| m.id == shared.own_id() && !m.votes) {
+            // Were the next node stopped now, this one could not stand in for it.
+            reasons.push(format!("partition {partition}'s replica is being filled from another one"));
         }
     }
     if reasons.is_empty() { Ok(Json(Health::OK)) } else { Err(ApiError::NotReady { reasons }) }

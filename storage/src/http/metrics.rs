@@ -16,7 +16,7 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
         let replication = replicas.and_then(|cluster| cluster.reading(held.partition()));
         (held.partition(), PartitionReading { replication: replication.unwrap_or_default(), ..reading(held) })
     });
-    let text = shared.app.metrics.encode(readings);
+    let text = shared.app.metrics.encode(readings, shared.app.tails.open());
     ([(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], text).into_response()
 }
 

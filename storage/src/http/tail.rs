@@ -37,6 +37,8 @@ pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 #[derive(Debug)]
 pub struct Tails {
     places: Arc<Semaphore>,
+    /// How many there are, taken or free.
+    count: usize,
     is_closing: watch::Sender<bool>,
     bounds: TailBounds,
 }
@@ -44,7 +46,12 @@ pub struct Tails {
 impl Tails {
     /// Up to `count` tails at once.
     pub fn new(count: usize, bounds: TailBounds) -> Self {
-        Self { places: Arc::new(Semaphore::new(count)), is_closing: watch::Sender::new(false), bounds }
+        Self { places: Arc::new(Semaphore::new(count)), count, is_closing: watch::Sender::new(false), bounds }
+    }
+
+    /// How many are followed now.
+    pub fn open(&self) -> usize {
+        self.count.saturating_sub(self.places.available_permits())
     }
 
     /// Ends all tails, and each that begins later at once.

@@ -28,7 +28,7 @@ fn busy() -> (Metrics, tempfile::TempDir) {
 
 fn text(metrics: &Metrics) -> String {
     let reading = PartitionReading { queue_bytes: 5, ..PartitionReading::default() };
-    metrics.encode(partitions().into_iter().map(|partition| (partition, reading)))
+    metrics.encode(partitions().into_iter().map(|partition| (partition, reading)), 2)
 }
 
 #[test]
@@ -53,6 +53,7 @@ fn what_happened_is_shown() {
         "storage_requests_total{route=\"/v1/storage\",status=\"200\"} 1",
         "storage_request_duration_seconds_count{route=\"/v1/storage\"} 1",
         "storage_query_skipped_bytes_total 70",
+        "storage_tails 2",
         "storage_index_bytes{partition=\"1\"} 0",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");

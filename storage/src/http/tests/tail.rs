@@ -253,6 +253,7 @@ async fn there_are_so_many_tails_and_no_more() {
         tail.begun().await;
         tails.push(tail);
     }
+    assert_eq!(cluster.nodes[0].app.tails.open(), TAILS);
     let refused = open().await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(refused.headers.contains_key("retry-after"));
