@@ -3,6 +3,8 @@
 //! The test's program is started once more under `unshare`, for that one test, and sees itself in there. Whatever is made
 //! there ends with that process. Invariant: nothing outside is changed.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,11 +20,13 @@ const HUB: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 /// first argument); returns the directory there, and `None` here, where that process has passed.
 ///
 /// # Panics
-/// When the process fails, or the surroundings cannot be had.
+/// When the process fails, the surroundings cannot be had, or no test has this name.
 pub fn run_inside(test: &str, namespaces: &[&str], script: &str) -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os(INSIDE) {
         return Some(dir.into());
     }
+    let program = std::env::current_exe().unwrap();
+    assert_is_test(&program, test);
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new("unshare");
     command.args(namespaces);
@@ -30,7 +34,7 @@ pub fn run_inside(test: &str, namespaces: &[&str], script: &str) -> Option<PathB
         command.args(["--user", "--map-root-user"]);
     }
     let script = format!("({script}) || exit 77; shift; exec \"$@\"");
-    command.args(["sh", "-c", &script, "sh"]).arg(dir.path()).arg(std::env::current_exe().unwrap());
+    command.args(["sh", "-c", &script, "sh"]).arg(dir.path()).arg(program);
     command.args(["--exact", test, "--nocapture"]).env(INSIDE, dir.path());
     let status = command.status().expect("`unshare` of util-linux is needed");
     assert!(
@@ -41,6 +45,13 @@ pub fn run_inside(test: &str, namespaces: &[&str], script: &str) -> Option<PathB
     None
 }
 
+/// A program that is asked for a test that it does not have runs none, and is content.
+fn assert_is_test(program: &Path, test: &str) {
+    let listed = Command::new(program).args(["--list", "--exact", test]).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.lines().any(|line| line == format!("{test}: test")), "no test is named {test}: {listed}");
+}
+
 /// Runs the test of this name where `dir` is a disk of so many MiB.
 ///
 /// # Panics
@@ -49,12 +60,23 @@ pub fn on_small_disk(test: &str, mebibytes: u32) -> Option<PathBuf> {
     run_inside(test, &["--mount"], &format!("mount -t tmpfs -o size={mebibytes}m tmpfs \"$1\""))
 }
 
+/// Takes what room a disk has, to the last byte, with a file.
+///
+/// # Panics
+/// When the file cannot be made.
+pub fn fill_up(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    for piece in [1 << 20, 4096, 1] {
+        while file.write(&vec![0; piece]).is_ok_and(|written| written > 0) {}
+    }
+}
+
 /// Runs the test of this name in a network of its own; there, it has cables to so many nodes.
 ///
 /// # Panics
 /// As [`run_inside`].
 pub fn in_own_network(test: &str, nodes: u8) -> Option<Network> {
-    let script = "mkdir -p /run/netns && mount -t tmpfs none /run/netns && ip link set lo up";
+    let script = "mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up";
     run_inside(test, &["--net", "--mount"], script)?;
     Some(Network::new(nodes))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::wire::{self, AppendAnswer};
 use model::{BatchId, EnrichedRecord, Partition, Tenant};
 use tests::client::answer;
-use tests::isolated::on_small_disk;
+use tests::isolated::{fill_up, on_small_disk};
 use tests::load::{Load, LoadSpec};
 use tests::oracle::Oracle;
 use tests::programs::programs;
@@ -134,15 +134,6 @@ async fn a_disk_of_64_mib_fills_up_and_is_freed() {
     assert!(left.len() < acked.len() && acked.ends_with(&left), "the oldest went, and nothing else");
     assert!(node.stop().await.success());
     assert_sound(&dir.join("node"));
-}
-
-/// Takes what room there is, to the last byte.
-fn fill_up(path: &Path) {
-    use std::io::Write as _;
-    let mut file = fs::File::create(path).unwrap();
-    for piece in [1 << 20, 4096, 1] {
-        while file.write(&vec![0; piece]).is_ok_and(|written| written > 0) {}
-    }
 }
 
 /// Asserts that `storage verify` finds every checksum right.
