@@ -98,7 +98,7 @@ impl Partitions {
             gauges: Gauges::default(),
         };
         r.register("storage_appends", "Batches stored", partitions.appends.clone());
-        r.register("storage_records", "Records stored", partitions.records.clone());
+        r.register("storage_records", "Records stored, on each copy", partitions.records.clone());
         r.register_with_unit(
             "storage_stored",
             "Bytes of records stored",
