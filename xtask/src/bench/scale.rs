@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
+use super::disk_usage::DiskUsage;
 use super::figures::{Figure, per_million, two_decimals, whole};
 use super::load::{self, Load, Seen};
 use super::parts::{self, Part};
@@ -100,7 +101,7 @@ fn measure(
     let addresses: Vec<SocketAddr> = ingests.iter().map(|part| part.address).collect();
     let (mut nginx, proxy) = start_nginx(&dir, &addresses)?;
     let ScaleArguments { records, batch, connections, .. } = *arguments;
-    // The ids of one corpus: a run is short enough to compare it whole.
+    // Reading all of it back would count as the parts' CPU: what lies on the disks is counted when they have ended.
     let load = Load { records, batch, connections, verify: false, more: &[] };
     let seen = load::send(programs.path("loadgen")?, proxy, &nodes, load, &dir.join("log"))?;
     let cpu = |parts: &mut [Part]| -> anyhow::Result<Duration> {
@@ -113,9 +114,20 @@ fn measure(
         nginx_cpu: proc_stats::cpu_time(nginx.id())?,
     };
     nginx.stop(START_MAX, &mut || false)?;
-    for part in ingests.into_iter().chain(storage) {
-        part.stop()?;
+    for ingest in ingests {
+        ingest.stop()?;
     }
+    let mut disk = DiskUsage::default();
+    for (number, part) in (1..).zip(storage) {
+        part.stop()?;
+        disk += DiskUsage::of(&dir.join(format!("storage-{number}")))?;
+    }
+    ensure!(
+        disk.records == round.seen.acked,
+        "{} records were acknowledged, but {} lie on the disks",
+        round.seen.acked,
+        disk.records
+    );
     fs::remove_dir_all(&dir)?;
     Ok(round)
 }
