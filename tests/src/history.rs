@@ -2,7 +2,8 @@
 //!
 //! Pure. A log is a simple thing to explain: an acknowledged batch lies at the offsets that its answer names, for ever.
 //! So the check needs no search: each operation says where it was in the log's order, and time must not contradict it.
-//! It holds the invariants 1 and 3 of the design; [`crate::oracle`] compares what is stored in the end.
+//! It holds the invariants 1 and 3 of the design. What is stored in the end is its last read; [`crate::oracle`] compares
+//! that with what was sent through an ingest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -61,6 +62,14 @@ impl History {
     /// Adds what was done. The order of these calls does not matter.
     pub fn add(&mut self, operation: Operation) {
         self.operations.push(operation);
+    }
+
+    /// Adds all that is there in the end, from the first offset on, after all else is over: a read that may miss nothing.
+    pub fn end_with(&mut self, records: Vec<String>) {
+        let last = self.operations.iter().map(|operation| operation.ended).max().unwrap_or_default();
+        let now = last + Duration::from_nanos(1);
+        let event = Event::Read { from: 0, records, is_to_end: true, is_current: true };
+        self.add(Operation { began: now, ended: now, event });
     }
 
     /// How many batches were acknowledged.
@@ -136,6 +145,14 @@ impl History {
                 let begins = offsets.first().and_then(|offset| offset.checked_sub(place));
                 if begins.is_none() || *first.get_or_insert(begins) != begins {
                     note(faults, "a batch is not in one piece", format!("{record} at {offsets:?}"));
+                }
+            }
+            // Nor is anything else there where one of its records would be.
+            let Some(Some(begin)) = first else { continue };
+            for (offset, record) in (begin..).zip(records) {
+                if let Some(there) = log.get(&offset).filter(|there| *there != record) {
+                    let case = format!("{there} at {offset} instead of {record}");
+                    note(faults, "a batch is not in one piece", case);
                 }
             }
         }
@@ -302,8 +319,10 @@ mod tests {
         assert_eq!(with(&["a", "b", "x"]), ["never sent"]);
         assert_eq!(with(&["a", "b", "~others'"]), [""; 0]);
         let in_doubt = append((0, 1), &["a", "b"], None);
-        let torn = [in_doubt, other, read((2, 3), 0, &["a", "c", "b"])];
-        assert_eq!(faults(&torn), ["a batch is not in one piece"]);
+        let torn = |records: &[&str]| faults(&[in_doubt.clone(), other.clone(), read((2, 3), 0, records)]);
+        assert_eq!(torn(&["a", "c", "b"]), ["a batch is not in one piece"]);
+        assert_eq!(torn(&["a", "c"]), ["a batch is not in one piece"]);
+        assert_eq!(torn(&["c", "a", "b"]), [""; 0]);
     }
 
     #[test]
@@ -330,5 +349,22 @@ mod tests {
         let in_doubt = append((0, 1), &["a"], None);
         let operations = [in_doubt, read((2, 3), 0, &["a"]), read((4, 5), 0, &[])];
         assert_eq!(faults(&operations), ["a read of the past"]);
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_there_in_the_end() {
+        let ends = |records: &[&str]| {
+            let mut history = History::default();
+            history.add(append((0, 10), &["a"], Some(0)));
+            history.add(append((0, 12), &["b", "c"], Some(1)));
+            history.end_with(texts(records));
+            history.faults().into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&["a", "b", "c"]), [""; 0]);
+        assert_eq!(ends(&["a", "b", "c", "~others'"]), [""; 0]);
+        assert_eq!(ends(&["a", "b"]), ["a read of the past"]);
+        assert_eq!(ends(&[]), ["a read of the past"]);
+        assert_eq!(ends(&["a", "b", "c", "a"]), ["stored twice"]);
+        assert_eq!(ends(&["a", "b", "~others'"]), ["two records at one offset"]);
     }
 }

@@ -42,8 +42,6 @@ pub struct Recorder {
 struct Shared {
     urls: Vec<String>,
     partition: u16,
-    /// Whether the node that is asked answers reads for all that was acknowledged before.
-    are_reads_current: bool,
     begin: Instant,
     is_over: AtomicBool,
     acked: AtomicUsize,
@@ -59,7 +57,6 @@ impl Recorder {
         let shared = Arc::new(Shared {
             urls,
             partition,
-            are_reads_current: false,
             begin: Instant::now(),
             is_over: AtomicBool::new(false),
             acked: AtomicUsize::new(0),
@@ -187,7 +184,11 @@ fn line(message: &str) -> String {
     serde_json::to_string(&record).unwrap() + "\n"
 }
 
-/// The record as it stands in the history.
+/// What is stored, as it stands in the history.
+pub fn as_seen(stored: &[EnrichedRecord]) -> Vec<String> {
+    stored.iter().cloned().map(seen).collect()
+}
+
 fn seen(record: EnrichedRecord) -> String {
     if record.ingested_node_id == RECORDER { record.message } else { format!("{FOREIGN}{}", record.message) }
 }
@@ -211,7 +212,8 @@ async fn read(shared: Arc<Shared>, mut chance: ChaCha8Rng) -> Vec<Operation> {
         {
             let records: Vec<String> = answer.ndjson::<EnrichedRecord>().into_iter().map(seen).collect();
             let is_to_end = (records.len() as u64) < READ_LIMIT;
-            let event = Event::Read { from, records, is_to_end, is_current: shared.are_reads_current };
+            // Followers answer too, with what they know to be committed.
+            let event = Event::Read { from, records, is_to_end, is_current: false };
             operations.push(Operation { began, ended: shared.begin.elapsed(), event });
         }
         tokio::time::sleep(PAUSE).await;

@@ -1,15 +1,17 @@
 //! Three nodes with three copies of each partition: whatever happens to one of them, or to all, what was acknowledged is
 //! on every copy, once, in order, byte for byte the same.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::wire::PartitionState;
 use rand::RngExt;
-use tests::isolated::{in_own_network, on_small_disk};
+use tests::cluster::Stored;
+use tests::history::History;
+use tests::isolated::{fill_up, in_own_network, on_small_disk};
 use tests::load::{Load, LoadSpec};
 use tests::oracle::{Fate, Oracle};
-use tests::recorder::{RECORDER, Recorder};
+use tests::recorder::{self, RECORDER, Recorder};
 use tests::{Cluster, ClusterSpec, eventually, random};
 
 /// How long clients may be kept waiting by a leader that dies: an election, and that its clients find the new one. The
@@ -18,6 +20,9 @@ const FAILOVER_MAX: Duration = Duration::from_secs(10);
 
 /// How long the ingest may wait for an election before it lets records wait.
 const WAITS_MAX: Duration = Duration::from_secs(20);
+
+/// How long it may take until a full disk shows: the node has to be sent something.
+const FULL_MAX: Duration = Duration::from_secs(20);
 
 async fn three_nodes() -> Cluster {
     let cluster = ClusterSpec::default().nodes(3).replicas(3).partitions(2).start().await;
@@ -35,16 +40,25 @@ fn recorder(cluster: &Cluster, seed: u64) -> Recorder {
     Recorder::start(cluster.nodes.iter().map(|node| node.url("")).collect(), 0, 3, 2, seed)
 }
 
-/// Lets the load end, has the rest taken to storage, and compares all copies with it.
-async fn assert_holds(cluster: &Cluster, load: Load) {
+/// Lets the load end, has the rest taken to storage, and compares all copies with it; returns what they hold.
+async fn assert_holds(cluster: &Cluster, load: Load) -> Stored {
     let ledgers = load.finish().await;
     cluster.drain_wals().await;
     let oracle = Oracle::new(cluster.partitions(), ledgers);
-    let mut stored = cluster.same_everywhere().await;
+    let stored = cluster.same_everywhere().await;
+    let mut loaded = stored.clone();
     // What a recorder sent is in its history.
-    stored.values_mut().for_each(|records| records.retain(|record| record.ingested_node_id != RECORDER));
-    oracle.assert_holds(&stored);
+    loaded.values_mut().for_each(|records| records.retain(|record| record.ingested_node_id != RECORDER));
+    oracle.assert_holds(&loaded);
     eprintln!("{} records acked, {} in doubt", oracle.count(Fate::Acked), oracle.count(Fate::InDoubt));
+    stored
+}
+
+/// Compares what clients of the first partition saw with what all copies of it hold in the end.
+fn assert_explains(stored: &Stored, mut history: History) {
+    eprintln!("{} batches acked, {} reads", history.acked(), history.reads());
+    history.end_with(recorder::as_seen(&stored[&0]));
+    history.assert_holds();
 }
 
 #[tokio::test]
@@ -75,8 +89,8 @@ async fn a_leader_that_is_killed_is_followed_by_another_and_comes_back_as_a_foll
         load.progress(20).await;
         cluster.nodes[leader].start().await;
     }
-    recorder.finish().await.assert_holds();
-    assert_holds(&cluster, load).await;
+    let history = recorder.finish().await;
+    assert_explains(&assert_holds(&cluster, load).await, history);
 }
 
 #[tokio::test]
@@ -93,8 +107,8 @@ async fn a_rolling_restart_under_load_costs_nothing() {
         cluster.nodes[place].start().await;
         cluster.leaders().await;
     }
-    recorder.finish().await.assert_holds();
-    assert_holds(&cluster, load).await;
+    let history = recorder.finish().await;
+    assert_explains(&assert_holds(&cluster, load).await, history);
 }
 
 #[tokio::test]
@@ -125,9 +139,11 @@ async fn a_node_whose_disk_is_full_is_done_without_and_catches_up() {
     let load = load(&cluster, random.random());
     load.progress(20).await;
     let ballast = dir.join("ballast");
-    fill(&ballast);
+    fill_up(&ballast);
     // Whoever leads: the other two are enough.
     load.progress(60).await;
+    let is_felt = async || feels_its_full_disk(&cluster, &load, 1).await.then_some(());
+    eventually("the node cannot store", FULL_MAX, is_felt).await;
     std::fs::remove_file(&ballast).unwrap();
     load.progress(20).await;
     assert_holds(&cluster, load).await;
@@ -150,10 +166,8 @@ async fn a_leader_that_freezes_past_the_election_and_wakes_has_nothing_to_say() 
         recorder.progress(20).await;
     }
     let history = recorder.finish().await;
-    eprintln!("{} batches acked, {} reads", history.acked(), history.reads());
     assert!(history.acked() > 150 && history.reads() > 20);
-    history.assert_holds();
-    cluster.same_everywhere().await;
+    assert_explains(&cluster.same_everywhere().await, history);
 }
 
 #[tokio::test]
@@ -181,13 +195,33 @@ async fn a_leader_whose_words_do_not_arrive_is_followed_by_another_and_nothing_i
         recorder.progress(20).await;
     }
     let history = recorder.finish().await;
-    history.assert_holds();
-    assert_holds(&cluster, load).await;
+    assert_explains(&assert_holds(&cluster, load).await, history);
 }
 
-/// Takes all the room of a disk.
-fn fill(path: &Path) {
-    let mut file = std::fs::File::create(path).unwrap();
-    let piece = vec![1; 64 << 10];
-    while file.write_all(&piece).is_ok() {}
+/// Whether the node at this place refuses batches because its disk is full, or has a copy that stands still while
+/// batches are acknowledged that are not in it.
+async fn feels_its_full_disk(cluster: &Cluster, load: &Load, place: usize) -> bool {
+    let node = &cluster.nodes[place];
+    let metrics = cluster.client.get(&node.url("/metrics")).await.unwrap().expect(200);
+    let refused = "storage_append_rejections_total{reason=\"disk_full\"} ";
+    if metrics.text().lines().filter_map(|line| line.strip_prefix(refused)).any(|times| times != "0") {
+        return true;
+    }
+    // What the node says of itself: the others hear of it only now and then.
+    let flushed = async || {
+        let told = cluster.described_by(place).await;
+        let of_node = |state: &PartitionState| {
+            let copy = state.replicas.iter().find(|copy| copy.node == node.name())?;
+            Some((state.partition, copy.flushed))
+        };
+        told.partitions.iter().filter_map(of_node).collect::<BTreeMap<_, _>>()
+    };
+    let before = flushed().await;
+    let committed = cluster.described_by((place + 1) % 3).await;
+    load.progress(20).await;
+    let after = flushed().await;
+    committed.partitions.iter().any(|state| {
+        let (before, after) = (before[&state.partition], after[&state.partition]);
+        before == after && after < state.high_watermark
+    })
 }
