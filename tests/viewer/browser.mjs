@@ -58,6 +58,48 @@ export async function troubleOf(page) {
   return [...page.trouble, ...await page.evaluate(() => globalThis.violations)];
 }
 
+/**
+ * Watches, from now on, for a text that may be in the page for a moment only. Await what it returns before doing what
+ * brings the text, and call that to wait until the text was there.
+ */
+export async function watchFor(page, selector, text) {
+  const seen = await page.evaluateHandle(([where, what]) => {
+    const found = { once: false };
+    const look = () => { found.once ||= [...document.querySelectorAll(where)].some((element) => element.textContent.includes(what)); };
+    new MutationObserver(look).observe(document.body, { attributes: true, characterData: true, childList: true, subtree: true });
+    return found;
+  }, [selector, text]);
+  return () => page.waitForFunction((found) => found.once, seen);
+}
+
+/** Turns the wheel over the list, and waits until the list stands still: the browser scrolls smoothly, over many frames. */
+export async function wheel(page, by) {
+  await page.locator('.list').hover();
+  const scroll = await page.locator('.list').evaluateHandle((list) => {
+    const state = { ended: false };
+    list.addEventListener('scrollend', () => { state.ended = true; }, { once: true });
+    return state;
+  });
+  await page.mouse.wheel(0, by);
+  await page.waitForFunction((state) => state.ended, scroll);
+}
+
+/** Waits until the list has drawn and measured what is in sight: nothing of it differs from one frame to the next. */
+export function listAtRest(page) {
+  return page.locator('.list').evaluate(async (list) => {
+    const drawn = () => [list.scrollTop, list.scrollHeight, ...[...list.querySelectorAll('.block')].map((block) => block.dataset.key)].join();
+    const nextFrame = () => new Promise((resolve) => { requestAnimationFrame(resolve); });
+    let before;
+    // The first frame tells the list that it was scrolled, the second measures what it drew.
+    for (let same = 0; same < 3; ) {
+      await nextFrame();
+      const now = drawn();
+      same = now === before ? same + 1 : 0;
+      before = now;
+    }
+  });
+}
+
 /** What axe-core finds, one line each. */
 export async function axe(page) {
   // The page's policy forbids what playwright would inject: evaluate goes past it.

@@ -29,6 +29,9 @@ export function random(seed) {
   };
 }
 
+/** Well within the hour that the page shows at first: the oldest record is to stay there as long as tests may take. */
+export const SPAN_MS_OF_TESTS = 2_700_000;
+
 /** So many records, in order, the last of them at `end`. */
 export function corpus(count, { end = Date.now(), spanMs = 3_500_000, seed = 7 } = {}) {
   const next = random(seed);

@@ -16,7 +16,7 @@ export class MockNode {
     /** @type {{partition: number, offset: number, record: object}[]} by time */
     this.stored = [];
     this.tails = new Set();
-    /** What goes wrong: `{[path]: {status, problem, partial, delayMs, breakAfter}}`. */
+    /** What goes wrong: `{[path]: {status, problem, partial, breakAfter, until}}`; what waits `until` a promise is kept is the break, else the answer. */
     this.faults = {};
     this.append(records);
   }
@@ -49,7 +49,7 @@ export class MockNode {
     const url = new URL(request.url, 'http://mock');
     const route = url.pathname.replace('/v1/', '');
     const fault = this.faults[route] ?? {};
-    if (fault.delayMs) await new Promise((resolve) => { setTimeout(resolve, fault.delayMs); });
+    if (fault.breakAfter === undefined) await fault.until;
     if (fault.partial) response.setHeader('Partial', fault.partial);
     if (fault.status) return json(response, fault.problem, fault.status, 'application/problem+json');
     if (url.pathname === '/v1/search') return this.#search(url.searchParams, response, fault);
@@ -62,7 +62,7 @@ export class MockNode {
     return serveFile(url.pathname, response);
   }
 
-  #search(params, response, fault) {
+  async #search(params, response, fault) {
     const started = performance.now();
     const limit = Number(params.get('limit') ?? 100);
     const matches = this.stored.filter(matcher(params));
@@ -76,9 +76,9 @@ export class MockNode {
     const meta = params.get('fields') === 'meta';
     const text = page.map((entry) => `${JSON.stringify(meta ? entry : entry.record)}\n`).join('');
     if (fault.breakAfter === undefined) return response.end(text);
-    response.write(text.slice(0, fault.breakAfter));
-    setTimeout(() => response.destroy(), 50);
-    return undefined;
+    await new Promise((resolve) => { response.write(text.slice(0, fault.breakAfter), resolve); });
+    await fault.until;
+    return response.destroy();
   }
 
   #histogram(params) {

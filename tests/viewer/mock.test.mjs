@@ -4,12 +4,12 @@ import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { after, afterEach, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { axe, openPage, startBrowser, troubleOf } from './browser.mjs';
-import { corpus } from './corpus.mjs';
+import { axe, listAtRest, openPage, startBrowser, troubleOf, watchFor, wheel } from './browser.mjs';
+import { SPAN_MS_OF_TESTS, corpus } from './corpus.mjs';
 import { MockNode } from './mock.mjs';
 
 const OUTPUT = fileURLToPath(new URL('../output/viewer/', import.meta.url));
-const RECORDS = corpus(100_500);
+const RECORDS = corpus(100_500, { spanMs: SPAN_MS_OF_TESTS });
 let browser;
 let node;
 let page;
@@ -41,6 +41,10 @@ const open = async (query = '', options = {}) => {
 const rows = () => page.locator('.list .row');
 const stats = (text) => page.locator('#stats').filter({ hasText: text }).waitFor();
 const shot = (name) => page.screenshot({ path: `${OUTPUT}${name}.png` });
+const promise = () => {
+  let keep;
+  return { kept: new Promise((resolve) => { keep = resolve; }), keep };
+};
 const problem = (status, detail, field) => ({ status, problem: { title: 'The title', status, detail, field } });
 
 test('a hundred thousand rows scroll smoothly, wrapped or not', async () => {
@@ -55,7 +59,8 @@ test('a hundred thousand rows scroll smoothly, wrapped or not', async () => {
   await page.keyboard.press('G');
   await page.locator('.list-end', { hasText: '100,000 records are loaded' }).waitFor();
   const devtools = await browser.context.newCDPSession(page);
-  await devtools.send('Performance.enable');
+  // What the thread works, not how long that takes: others may be at work too.
+  await devtools.send('Performance.enable', { timeDomain: 'threadTicks' });
   const workMs = async () => {
     const { metrics } = await devtools.send('Performance.getMetrics');
     const seconds = ['ScriptDuration', 'LayoutDuration', 'RecalcStyleDuration'].map((name) => metrics.find((metric) => metric.name === name).value);
@@ -97,7 +102,7 @@ test('what one reads stays where it is when a record above folds or is measured'
   await stats(/^500 of/);
   const list = page.locator('.list');
   await list.evaluate((element) => { element.scrollTop = 7000; });
-  await page.waitForTimeout(100);
+  await listAtRest(page);
   const watch = () => page.evaluate(() => {
     const box = document.querySelector('.list').getBoundingClientRect();
     const block = document.elementFromPoint(box.left + 100, box.top + box.height / 2).closest('.block');
@@ -135,8 +140,12 @@ test('each way to fail is named with its cause', async () => {
 });
 
 test('an answer that breaks off midway leaves the rows that came, and a retry mends it', async () => {
-  node.faults = { search: { breakAfter: 20_000 } };
+  // What the page has not read when the connection breaks is lost to it.
+  const rowsCame = promise();
+  node.faults = { search: { breakAfter: 20_000, until: rowsCame.kept } };
   await open();
+  await rows().nth(10).waitFor();
+  rowsCame.keep();
   await page.locator('.notice.is-error', { hasText: 'The answer broke off' }).waitFor();
   assert.ok(await rows().count() > 10);
   node.faults = {};
@@ -189,11 +198,13 @@ test('partial answers name what they lack', async () => {
 test('while the next answer is awaited the old rows stay and say so', async () => {
   await open();
   await stats(/^500 of/);
-  node.faults = { search: { delayMs: 600 } };
+  const looked = promise();
+  node.faults = { search: { until: looked.kept } };
   await page.keyboard.press('r');
   await page.locator('.list.is-stale').waitFor();
   await stats(/^Searching…/);
   assert.ok(await rows().count() > 20);
+  looked.keep();
   await stats(/^500 of/);
 });
 
@@ -202,8 +213,8 @@ test('a gap in the tail is marked where it is', async () => {
   await stats(/^Live · 100 records/);
   for (const tail of node.tails) tail.gap(17);
   node.append(corpus(5, { seed: 5, spanMs: 5 }));
-  await page.locator('.gap', { hasText: '17 records missing here' }).waitFor();
-  assert.equal(await page.locator('.block').nth(5).locator('.gap').count(), 1);
+  // The gap may be shown before the records that come after it.
+  await page.locator('.block').nth(5).locator('.gap', { hasText: '17 records missing here' }).waitFor();
   assert.deepEqual(await axe(page), []);
 });
 
@@ -223,8 +234,9 @@ test('more than a page can hold while paused is counted, not kept', async () => 
 test('a tail whose connection breaks says so and goes on where it was', async () => {
   await open('?tail=1&limit=100');
   await stats(/^Live · 100 records/);
+  const told = await watchFor(page, '[role="alert"]', 'The live tail was closed by the node');
   for (const tail of [...node.tails]) tail.end();
-  await page.getByRole('alert').filter({ hasText: 'The live tail was closed by the node' }).waitFor();
+  await told();
   node.append(corpus(3, { seed: 8, spanMs: 3 }));
   await stats(/^Live · 103 records/);
   assert.equal(await page.getByRole('alert').count(), 0);
@@ -236,13 +248,19 @@ test('auto-refresh shows what is new, but not to who reads on below', async () =
   const latest = { ...RECORDS.at(-1), timestamp: Date.now(), message: 'brand new' };
   node.append([latest]);
   await rows().filter({ hasText: 'brand new' }).waitFor();
-  await page.locator('.list').hover();
-  await page.mouse.wheel(0, 400);
-  await page.waitForTimeout(100);
+  await wheel(page, 400);
+  // A search that began at the top may still be on its way. The next page may be there.
+  await stats(/ of /);
   const before = await rows().allTextContents();
   node.append([{ ...latest, timestamp: Date.now(), message: 'newer still' }]);
-  await page.waitForTimeout(1500);
+  const asked = [];
+  page.on('request', (request) => { if (!request.url().includes('cursor=')) asked.push(request.url()); });
+  // By the page's own clock: the refresh of every second was due in this time, at least once.
+  await page.evaluate(() => new Promise((resolve) => { setTimeout(resolve, 1500); }));
+  assert.deepEqual(asked, []);
   assert.deepEqual(await rows().allTextContents(), before);
+  await page.keyboard.press('g');
+  await rows().filter({ hasText: 'newer still' }).waitFor();
 });
 
 test('an empty store says how to fill it, an empty range where the records are', async () => {
@@ -264,9 +282,10 @@ test('the clipboard of a plain http page is reached another way', async () => {
   await open('?limit=100');
   await stats(/^100 of/);
   await page.evaluate(() => { Object.defineProperty(navigator, 'clipboard', { value: undefined }); });
+  const told = await watchFor(page, '.toast.is-shown', 'Copied the record');
   await page.keyboard.press('j');
   await page.keyboard.press('y');
-  await page.locator('.toast', { hasText: 'Copied the record' }).waitFor();
+  await told();
 });
 
 test('the bars of a moving range stand still while it is followed', async () => {
