@@ -15,10 +15,11 @@ export function StatsText({ session }) {
   return html`${countText(session)}${stats && html`<span class="cost">${costOf(stats).map((part) => ` · ${part}`).join('')}</span>`}`;
 }
 
-function countText({ rows, histogram: { value, partial }, cursor }) {
+function countText({ rows, histogram: { value, error, partial, loading }, cursor }) {
   const loaded = rows.length;
-  // A histogram of whole bars can reach a little further back than the range: once all is loaded, that is the count.
-  const total = value && !partial && cursor ? value.total : 0;
+  // Until the histogram of these rows is there, the one at hand counts what was asked for before. And one of whole bars can
+  // reach a little further back than the range: once all is loaded, that is the count.
+  const total = value && !error && !partial && !loading && cursor ? value.total : 0;
   return total > loaded ? `${formatCount(loaded)} of ${plural(total, 'record')}` : plural(loaded, 'record');
 }
 

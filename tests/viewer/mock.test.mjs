@@ -208,6 +208,18 @@ test('while the next answer is awaited the old rows stay and say so', async () =
   await stats(/^500 of/);
 });
 
+test('what was counted for one question is not told of the next', async () => {
+  await open();
+  await stats(/^500 of 100,500/);
+  const looked = promise();
+  node.faults = { histogram: { until: looked.kept } };
+  await page.fill('#query', 'invoice');
+  await page.press('#query', 'Enter');
+  await stats(/^500 records/);
+  looked.keep();
+  await stats(/^500 of /);
+});
+
 test('a gap in the tail is marked where it is', async () => {
   await open('?tail=1&limit=100');
   await stats(/^Live · 100 records/);
