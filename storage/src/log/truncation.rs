@@ -51,6 +51,14 @@ impl PartitionLog {
         Ok(true)
     }
 
+    /// Whether an entry is damaged or missing: whether [`Self::cut_damage`] would cut.
+    ///
+    /// # Errors
+    /// When an index cannot be read.
+    pub fn has_bad_entry(&self) -> Result<bool, LogError> {
+        Ok(self.first_bad_entry()?.is_some())
+    }
+
     /// The index of the first entry that is damaged, missing, or behind one that is.
     fn first_bad_entry(&self) -> Result<Option<u64>, LogError> {
         let mut next: Option<(u64, Offset)> = None;

@@ -64,13 +64,24 @@ impl GroupState {
         self.refilling = false;
     }
 
-    /// The replica has lost what comes after `kept`; what it has promised stays.
-    pub(super) fn set_refilling(&mut self, kept: Option<LogId>) {
+    /// Whether a log that ends with `last` has all that this says of it.
+    pub(super) fn is_held_by(&self, last: Option<LogId>) -> bool {
+        // A log of which all is purged may have no entry any more.
+        self.purged() <= self.applied() && last.or(self.purged()) >= self.applied()
+    }
+
+    /// The replica has lost some of its log, how much is not known yet; what it has promised stays.
+    pub(super) fn set_lost(&mut self) {
         self.refilling = true;
         // It must not take up the lead that it had.
         if let Some(vote) = &mut self.vote {
             vote.committed = false;
         }
+    }
+
+    /// The replica has lost what comes after `kept`.
+    pub(super) fn set_refilling(&mut self, kept: Option<LogId>) {
+        self.set_lost();
         self.cut_changes(kept.map_or(0, |kept| kept.index + 1));
         if self.applied() > kept {
             self.applied = kept.map(SavedLogId::from);

@@ -100,26 +100,35 @@ impl FoundLog {
             None => GroupState::default(),
         };
         let entries = log.entry_reader();
-        if is_new && log.written_end() > Offset::ZERO {
+        if is_new && (log.written_end() > Offset::ZERO || log.last_index().is_some()) {
             return Err(FoundLogError::NotReplicated);
         }
-        let mut has_lost = report.lost_records > 0 || report.rebuilt_indexes > 0;
-        if state.is_installing() {
-            log.wipe()?;
-            state.set_installing(false);
-            has_lost = true;
-        } else {
-            has_lost |= log.cut_damage()?;
-            log.cut_partial_entry()?;
-        }
+        let is_damaged = report.lost_records > 0 || report.rebuilt_indexes > 0 || log.has_bad_entry()?;
+        let has_lost = is_damaged || state.is_installing();
         if has_lost {
-            let kept = entries.last()?.map(|extent| raft_id(&extent));
-            tracing::error!(kept = ?kept.map(|kept| kept.index), "the replica has lost entries; it is filled anew by the others, and does not vote until then");
-            state.set_refilling(kept);
+            // Before anything is cut off: a crash in between would leave a shorter log that looks whole.
+            state.set_lost();
         }
         if has_lost || is_new {
             // From now on the directory is a replica's, which must not come back without what it has promised.
             log.write_group_state(&state.encode())?;
+        }
+        if state.is_installing() {
+            log.wipe()?;
+            state.set_installing(false);
+        } else {
+            log.cut_damage()?;
+            log.cut_partial_entry()?;
+        }
+        let kept = entries.last()?.map(|extent| raft_id(&extent));
+        if has_lost || !state.is_held_by(kept) {
+            tracing::error!(kept = ?kept.map(|kept| kept.index), "the replica has lost entries; it is filled anew by the others, and does not vote until then");
+            state.set_refilling(kept);
+            log.write_group_state(&state.encode())?;
+        }
+        if kept.is_none() && state.purged().is_none() && log.written_end() > Offset::ZERO {
+            // What it is filled with begins with the first record.
+            log.wipe()?;
         }
         log.purge_upto(state.purged().map_or(0, |purged| purged.index + 1));
         if let Some(applied) = state.applied() {

@@ -51,7 +51,7 @@ fn one_segment() -> LogOptions {
 }
 
 /// Batch `number`, of as many records: always the same bytes.
-fn batch(number: u64, records: u64) -> NewBatch {
+pub(crate) fn batch(number: u64, records: u64) -> NewBatch {
     let mut random = Random::new(number);
     let lines: String = (0..records)
         .map(|record| {

@@ -1,4 +1,5 @@
 //! Replicas over disks that fail as told.
 
+mod found_log;
 mod simulation;
 mod suite;

@@ -1,0 +1,120 @@
+//! What a replica makes of the log that it finds at its start.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::Partition;
+
+use super::super::state::GroupState;
+use super::super::types::{Vote, log_id};
+use super::super::{FoundLog, FoundLogError};
+use crate::log::tests::batch;
+use crate::log::tests::random::Random;
+use crate::log::tests::sim_disk::SimDisk;
+use crate::log::{EntryContent, LogOptions, NewEntry, PartitionLog, RecoveryReport};
+
+const DIR: &str = "/data/partition-0";
+const ENTRIES: u64 = 8;
+
+fn open(disk: &SimDisk) -> (PartitionLog, RecoveryReport) {
+    let options = LogOptions { segment_bytes_max: 1500, ..LogOptions::default() };
+    PartitionLog::open(Arc::new(disk.clone()), Path::new(DIR), Partition::new(0), options, 0).unwrap()
+}
+
+/// The log of a replica that has voted, leads, and has acknowledged some entries.
+fn replica(applied: Option<u64>) -> SimDisk {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    let mut state = GroupState::default();
+    state.set_vote(Vote::new_committed(1, 1));
+    if let Some(applied) = applied {
+        state.set_applied(log_id(1, applied));
+    }
+    log.write_group_state(&state.encode()).unwrap();
+    for log_index in 1..=ENTRIES {
+        let content = EntryContent::Batches(vec![batch(log_index, 2)]);
+        log.append_entries(&[NewEntry { log_index, term: 1, appended_at_ms: 0, content }]).unwrap();
+        log.sync().unwrap();
+    }
+    disk
+}
+
+/// The index in which the header of an entry is, and where.
+fn header_of(disk: &SimDisk, log_index: u64) -> (PathBuf, usize) {
+    let indexes = disk.names().into_iter().filter(|name| name.ends_with(".batches"));
+    indexes
+        .filter_map(|name| {
+            let index = Path::new(DIR).join(name);
+            let is_it = |header: &[u8]| header[88..96] == log_index.to_le_bytes() && header[4] < 3;
+            let place = disk.read(&index).chunks(128).skip(1).position(is_it)?;
+            Some((index, (place + 1) * 128))
+        })
+        .next()
+        .unwrap()
+}
+
+fn damage(disk: &SimDisk, log_index: u64) {
+    let (index, position) = header_of(disk, log_index);
+    let mut bytes = disk.read(&index);
+    bytes[position + 60] ^= 1;
+    disk.put(&index, &bytes);
+}
+
+fn state_of(log: &PartitionLog) -> GroupState {
+    GroupState::decode(&log.read_group_state().unwrap().unwrap()).unwrap()
+}
+
+fn copy_of(disk: &SimDisk) -> SimDisk {
+    disk.after_kill()
+}
+
+#[test]
+fn a_crash_while_damage_is_cut_off_leaves_no_replica_that_votes_without_what_it_acknowledged() {
+    for (victim, applied) in [(1, Some(5)), (3, Some(5)), (3, None), (6, Some(2))] {
+        let damaged = replica(applied);
+        damage(&damaged, victim);
+        for call in 1.. {
+            let disk = copy_of(&damaged);
+            let (mut log, report) = open(&disk);
+            disk.crash_at(disk.calls() + call);
+            let is_done = FoundLog::prepare(&mut log, &report).is_ok();
+            for seed in 0..6 {
+                let left = disk.after_power_cut(&mut Random::new(seed));
+                let (mut log, report) = open(&left);
+                FoundLog::prepare(&mut log, &report).unwrap();
+                let (state, last) = (state_of(&log), log.last_index());
+                let what = format!("entry {victim}, call {call}, seed {seed}");
+                assert!(state.is_refilling() || last == Some(ENTRIES), "{what}: {last:?}");
+                assert_eq!(state.vote(), Some(Vote::new(1, 1)), "{what}");
+                assert!(state.applied().map(|applied| applied.index + 1) <= last, "{what}: {state:?}");
+            }
+            if is_done {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_what_its_replica_said_is_filled_anew() {
+    let disk = replica(Some(5));
+    let (mut log, _) = open(&disk);
+    log.truncate_from(4).unwrap();
+    drop(log);
+    let (mut log, report) = open(&disk);
+    FoundLog::prepare(&mut log, &report).unwrap();
+    let state = state_of(&log);
+    assert!(state.is_refilling() && state.applied() == Some(log_id(1, 2)), "{state:?}");
+}
+
+#[test]
+fn blanks_without_a_replicas_state_are_no_new_log() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    let blank = NewEntry { log_index: 1, term: 1, appended_at_ms: 0, content: EntryContent::Blank };
+    log.append_entries(&[blank]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let (mut log, report) = open(&disk);
+    assert!(matches!(FoundLog::prepare(&mut log, &report), Err(FoundLogError::NotReplicated)));
+}
