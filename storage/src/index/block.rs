@@ -112,6 +112,24 @@ impl Block {
 }
 
 impl SegmentIndex {
+    /// The offset after the last record of which something is known.
+    pub(super) fn end_offset(&self) -> Option<Offset> {
+        self.blocks.last().map(|block| block.end_offset)
+    }
+
+    /// The same without the blocks that reach beyond `end`.
+    pub(super) fn up_to(self, end: Offset) -> Self {
+        if self.end_offset().is_none_or(|own| own <= end) {
+            return self;
+        }
+        let count = self.blocks.partition_point(|block| block.end_offset <= end);
+        Self {
+            names: self.names,
+            blocks: self.blocks.iter().take(count).cloned().collect(),
+            filters: self.filters.map(|filters| filters.iter().take(count).cloned().collect()),
+        }
+    }
+
     /// Bytes of memory that it takes.
     pub(super) fn memory_bytes(&self) -> usize {
         let filters = self.filters.iter().flat_map(|filters| filters.iter());

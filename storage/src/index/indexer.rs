@@ -148,8 +148,7 @@ impl Follower {
 
     /// Indexes what was appended; whether there is more.
     fn follow_active(&mut self, segments: &[SegmentExtent]) -> bool {
-        let is_there = |work: &Work| segments.iter().any(|segment| segment.base_offset == work.segment);
-        self.active = self.active.take().filter(is_there);
+        self.active = self.active.take().filter(|work| segments.iter().any(|segment| work.is_of(segment)));
         let Some(newest) = segments.last() else { return false };
         let work = match &mut self.active {
             Some(work) => work,
@@ -176,8 +175,8 @@ impl Follower {
 
     /// Indexes the newest sealed segment that has no sidecars; whether there is more.
     fn catch_up_sealed(&mut self, segments: &[SegmentExtent]) -> bool {
-        let find = |base: Offset| segments.iter().find(|segment| segment.base_offset == base);
-        if let Some(segment) = self.backlog.as_ref().and_then(|work| find(work.segment)) {
+        let find = |work: &Work| segments.iter().find(|segment| work.is_of(segment));
+        if let Some(segment) = self.backlog.as_ref().and_then(find) {
             return self.advance_backlog(segment);
         }
         self.backlog = None;
@@ -187,7 +186,7 @@ impl Follower {
         });
         let Some(segment) = missing else { return false };
         if self.has_sidecars(segment) {
-            self.index.note_stored(segment.base_offset);
+            self.index.note_stored(segment);
             return true;
         }
         self.backlog = Some(Work::new(segment.base_offset, self.block_bytes));
@@ -259,6 +258,11 @@ impl Work {
         }
     }
 
+    /// Whether this is the segment, and not one of its name that was put in its place and ends earlier.
+    fn is_of(&self, segment: &SegmentExtent) -> bool {
+        segment.base_offset == self.segment && self.next <= segment.end_offset
+    }
+
     /// Indexes a piece of `segment`; at its end, if it is sealed, writes its sidecars.
     fn advance(&mut self, index: &PartitionIndex, segment: &SegmentExtent) -> Result<Progress, Failure> {
         let end = segment.end_offset.min(index.reader.high_watermark());
@@ -294,7 +298,7 @@ impl Work {
                     bytes += batch.bytes.len() as u64;
                 }
                 // What cannot be read is in no block: whoever searches meets it.
-                Err(LogError::Damaged(damage)) => self.next = self.next.max(damage.end_offset),
+                Err(LogError::Damaged(damage)) => self.next = self.next.max(damage.end_offset.min(end)),
                 Err(error) => return Err(Failure::Log(error)),
             }
             if bytes >= STEP_BYTES {
@@ -345,7 +349,7 @@ impl Work {
             .and_then(|()| index.sidecars.write(segment.base_offset, Sidecar::Columns, &encoded.columns));
         match written {
             Ok(()) => {
-                index.note_stored(segment.base_offset);
+                index.note_stored(segment);
                 Ok(())
             }
             Err(error) => Err(Failure::Log(error)),

@@ -19,6 +19,9 @@ mod sidecar;
 mod token;
 mod varint;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 

@@ -1,7 +1,8 @@
 //! The index of one partition as searches see it: of each segment what is in memory, or what lies beside it.
 //!
 //! Invariant: what is handed out is right for the records below the high watermark, whatever the indexer does
-//! meanwhile. Nothing here waits for the indexer.
+//! meanwhile, and reaches no further than the segment that was asked for: a replica's segments may be replaced by others
+//! of the same names that end elsewhere. Nothing here waits for the indexer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub struct PartitionIndex {
 struct State {
     /// Segments whose index is in memory: the active one, and those that are not written yet.
     live: BTreeMap<Offset, SegmentIndex>,
-    /// Sealed segments whose sidecars lie beside them, as far as is known.
-    stored: BTreeSet<Offset>,
+    /// Sealed segments whose sidecars lie beside them, as far as is known, and where they end.
+    stored: BTreeMap<Offset, Offset>,
     /// Sealed segments that cannot be indexed.
     given_up: BTreeSet<Offset>,
 }
@@ -61,14 +62,14 @@ impl PartitionIndex {
         {
             let state = self.state.read();
             if let Some(live) = state.live.get(&base_offset) {
-                return Some(live.clone());
+                return Some(live.clone().up_to(segment.end_offset));
             }
-            if !state.stored.contains(&base_offset) {
+            if !state.stored.contains_key(&base_offset) {
                 return None;
             }
         }
         match self.load(segment, with_filters) {
-            Some(index) => Some(index),
+            Some(index) => Some(index.up_to(segment.end_offset)),
             None => {
                 tracing::info!(partition = %self.partition(), segment = %base_offset, "its sidecars are gone or wrong; they are made again");
                 self.forget(base_offset);
@@ -115,10 +116,10 @@ impl PartitionIndex {
     }
 
     /// A segment's sidecars are written, or were found.
-    pub(super) fn note_stored(&self, segment: Offset) {
+    pub(super) fn note_stored(&self, segment: &SegmentExtent) {
         let mut state = self.state.write();
-        state.stored.insert(segment);
-        let old = state.live.remove(&segment);
+        state.stored.insert(segment.base_offset, segment.end_offset);
+        let old = state.live.remove(&segment.base_offset);
         drop(state);
         self.memory.fetch_sub(old.map_or(0, |old| old.memory_bytes()), Ordering::Relaxed);
     }
@@ -137,19 +138,21 @@ impl PartitionIndex {
         self.cache.remove(self.partition(), segment);
     }
 
-    /// Forgets what is known of segments that are gone.
+    /// Forgets what is known of segments that are gone, or that were replaced by others that end elsewhere.
     pub(super) fn retain(&self, segments: &[SegmentExtent]) {
-        let is_there =
-            |base: &Offset| segments.binary_search_by_key(base, |segment| segment.base_offset).is_ok();
+        let end_of = |base: &Offset| {
+            let place = segments.binary_search_by_key(base, |segment| segment.base_offset).ok()?;
+            segments.get(place).map(|segment| segment.end_offset)
+        };
         let mut state = self.state.write();
-        let gone: Vec<Offset> = state
+        let live = state
             .live
-            .keys()
-            .chain(&state.stored)
-            .chain(&state.given_up)
-            .filter(|base| !is_there(base))
-            .copied()
-            .collect();
+            .iter()
+            .filter(|(base, index)| end_of(base) < Some(index.end_offset().unwrap_or(**base)));
+        let stored = state.stored.iter().filter(|(base, end)| end_of(base) != Some(**end));
+        let given_up = state.given_up.iter().filter(|base| end_of(base).is_none());
+        let live = live.map(|(base, _)| *base);
+        let gone: Vec<Offset> = live.chain(stored.map(|(base, _)| *base)).chain(given_up.copied()).collect();
         let mut freed = 0;
         for base in &gone {
             freed += state.live.remove(base).map_or(0, |old| old.memory_bytes());
@@ -166,7 +169,7 @@ impl PartitionIndex {
     /// Whether there is nothing to be done for a sealed segment.
     pub(super) fn is_settled(&self, segment: Offset) -> bool {
         let state = self.state.read();
-        state.stored.contains(&segment) || state.given_up.contains(&segment)
+        state.stored.contains_key(&segment) || state.given_up.contains(&segment)
     }
 
     /// Whether a segment cannot be indexed.
