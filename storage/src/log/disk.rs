@@ -262,6 +262,23 @@ pub(super) fn write_all<'a>(
     Ok(())
 }
 
+/// Reads a small file whole; `None` when there is none.
+///
+/// # Errors
+/// The system's; or that it is longer than `bytes_max`, and so not what it should be.
+pub fn read_file(disk: &dyn Disk, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.length()?;
+    if length > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is longer than it may be"));
+    }
+    read_up_to(&*file, usize::try_from(length).unwrap_or(usize::MAX), 0).map(Some)
+}
+
 /// Replaces a file of a directory whole, durably, for who keeps something small beside the logs.
 ///
 /// # Errors

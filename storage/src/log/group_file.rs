@@ -2,10 +2,11 @@
 //!
 //! Invariant: it is replaced whole, and durable when the write returns. What it holds is not the log's to know.
 
-use super::disk::{self, OpenMode};
+use super::disk;
 use super::error::LogError;
 use super::format::{ENTRY_BYTES, GroupFileHeader};
 use super::layout;
+use super::limits;
 use super::partition_log::PartitionLog;
 
 impl PartitionLog {
@@ -15,17 +16,8 @@ impl PartitionLog {
     /// [`LogError::GroupState`] when it is not as it was written; [`LogError::UnknownFormat`]; or the system's.
     pub fn read_group_state(&self) -> Result<Option<Vec<u8>>, LogError> {
         let path = self.dir.join(layout::GROUP);
-        let read = self.disk.open(&path, OpenMode::Read).and_then(|file| {
-            let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(usize::MAX)];
-            let filled = disk::read_full(&*file, &mut bytes, 0)?;
-            bytes.truncate(filled);
-            Ok(bytes)
-        });
-        let bytes = match read {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(LogError::io("read", &path, error)),
-        };
+        let read = disk::read_file(&*self.disk, &path, limits::GROUP_FILE_BYTES_MAX);
+        let Some(bytes) = read.map_err(|error| LogError::io("read", &path, error))? else { return Ok(None) };
         let (head, body) = bytes.split_at_checked(ENTRY_BYTES).unwrap_or((&bytes, &[]));
         match GroupFileHeader::decode(head) {
             Ok(header) if header.body_crc == crc32fast::hash(body) => Ok(Some(body.to_vec())),

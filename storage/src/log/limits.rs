@@ -59,3 +59,7 @@ pub(super) const RESERVE_FREE_BYTES_MIN: u64 = 64 * RESERVE_BYTES;
 
 /// Slices of one vectored write; Linux takes 1,024.
 pub(super) const WRITE_SLICES_MAX: usize = 1024;
+
+/// Bytes of a replica's state: the members of a group, as often as they changed since what was purged. A longer file is
+/// none.
+pub(super) const GROUP_FILE_BYTES_MAX: u64 = 64 << 20;

@@ -51,8 +51,7 @@ mod truncation;
 pub(crate) mod tests;
 
 pub use batches::Batches;
-pub use disk::write_file;
-pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode, RealDisk};
+pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode, RealDisk, read_file, write_file};
 pub use entries::{EntryBatch, EntryContent, EntryExtent, EntryKind, EntryReader, NewEntry, StoredEntry};
 pub use error::{Damage, DamageKind, LogError};
 pub use known_batches::KnownBatch;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::log::{self, Disk, OpenMode};
+use crate::log::{self, Disk};
 
 /// The file's name in the partition's directory.
 const FILE: &str = "consumers.json";
@@ -112,21 +112,9 @@ impl ConsumerOffsets {
 }
 
 fn read(disk: &dyn Disk, path: &Path) -> io::Result<BTreeMap<Consumer, Offset>> {
-    let file = match disk.open(path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error),
+    let Some(bytes) = log::read_file(disk, path, limits::CONSUMERS_FILE_BYTES_MAX)? else {
+        return Ok(BTreeMap::new());
     };
-    let length = file.length()?.min(limits::CONSUMERS_FILE_BYTES_MAX);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, filled as u64)? {
-            0 => break,
-            more => filled += more,
-        }
-    }
-    bytes.truncate(filled);
     let content: Content = serde_json::from_slice(&bytes)?;
     if content.version == VERSION {
         Ok(content.offsets)

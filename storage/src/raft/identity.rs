@@ -10,10 +10,12 @@ use model::BatchDigest;
 use serde::{Deserialize, Serialize};
 
 use super::types::NodeId;
-use crate::log::{self, Disk, LogError, OpenMode};
+use crate::log::{self, Disk, LogError};
 
 /// The file's name in the data directory.
 const FILE: &str = "node.json";
+/// It holds two numbers.
+const BYTES_MAX: u64 = 4096;
 
 /// Who a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,20 +40,15 @@ impl Identity {
         let path = dir.join(FILE);
         let failed =
             |error| LogError::Io { action: "read", path: path.clone(), source: std::sync::Arc::new(error) };
-        match disk.open(&path, OpenMode::Read) {
-            Ok(file) => {
-                let length = file.length().map_err(failed)?.min(4096);
-                let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-                let filled = file.read_at(&mut bytes, 0).map_err(failed)?;
-                serde_json::from_slice(bytes.get(..filled).unwrap_or_default())
-                    .map_err(|error| failed(std::io::Error::other(error)))
+        match log::read_file(disk, &path, BYTES_MAX).map_err(failed)? {
+            Some(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|error| failed(std::io::Error::other(error)))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            None => {
                 let drawn = Self { node: HexId::random(), cluster: None };
                 drawn.write(disk, dir)?;
                 Ok(drawn)
             }
-            Err(error) => Err(failed(error)),
         }
     }
 
