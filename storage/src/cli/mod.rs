@@ -98,6 +98,7 @@ fn advice(error: &LogError) -> &'static str {
         | LogError::Damaged(_)
         | LogError::Committed { .. }
         | LogError::NoEntry { .. }
+        | LogError::OtherOffset { .. }
         | LogError::Io { .. } => "",
     }
 }

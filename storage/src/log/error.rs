@@ -35,6 +35,19 @@ pub enum LogError {
         /// The first of them.
         log_index: u64,
     },
+    /// The leader has stored an entry at another offset than it would have here: one of the two logs is not what its
+    /// indexes say. Nothing was written.
+    #[error(
+        "entry {log_index} of the replicated log begins at offset {offset} on its leader, and would begin at {next} here"
+    )]
+    OtherOffset {
+        /// The entry.
+        log_index: u64,
+        /// The offset of its first record on the leader.
+        offset: Offset,
+        /// The next offset here.
+        next: Offset,
+    },
     /// The replica's own vote and members cannot be read: it has to be filled anew, for it may have voted.
     #[error("{} is not as it was written", path.display())]
     GroupState {

@@ -138,7 +138,7 @@ impl Actor {
         let sync_started = Instant::now();
         let flushed_end = self.log.sync().map_err(|error| refusal(&error))?;
         self.metrics.note_sync(sync_started.elapsed());
-        // One copy for now: what is flushed here is committed.
+        // Without replication what is flushed here is committed.
         self.log.publish(flushed_end);
         Ok(offsets)
     }
@@ -159,15 +159,14 @@ impl Actor {
         let started = Instant::now();
         let maintained = self.log.maintain(unix_now_ms());
         let pause = match maintained {
-            Ok(report)
-                if {
-                    self.purge_wanted = report.purge_wanted;
-                    report.more
-                } =>
-            {
-                started.elapsed() * limits::MAINTENANCE_PAUSES
+            Ok(report) => {
+                self.purge_wanted = report.purge_wanted;
+                if report.more {
+                    started.elapsed() * limits::MAINTENANCE_PAUSES
+                } else {
+                    limits::MAINTENANCE_INTERVAL
+                }
             }
-            Ok(_) => limits::MAINTENANCE_INTERVAL,
             Err(error) => {
                 self.note_failed(&error);
                 limits::MAINTENANCE_INTERVAL

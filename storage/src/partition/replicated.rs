@@ -40,7 +40,12 @@ pub enum LogContent {
     /// A change of the members.
     Membership,
     /// Batches, as a leader has stored them.
-    Batches(Vec<NewBatch>),
+    Batches {
+        /// The offset of their first record there.
+        base_offset: Offset,
+        /// The batches.
+        batches: Vec<NewBatch>,
+    },
     /// Batches that wait on this node, the leader.
     Proposed(Proposal),
 }
@@ -69,6 +74,8 @@ pub struct Settled {
 pub(super) enum Replicated {
     Append {
         entries: Vec<LogEntry>,
+        /// Whether they may follow a log that is about to be put in the place of this one.
+        after_install: bool,
         done: oneshot::Sender<Result<Vec<EntryExtent>, LogError>>,
     },
     Truncate {
@@ -86,6 +93,7 @@ pub(super) enum Replicated {
     },
     Install {
         manifest: Manifest,
+        upto: u64,
         before: Vec<u8>,
         after: Vec<u8>,
         done: oneshot::Sender<Result<(), LogError>>,
@@ -123,12 +131,17 @@ impl LogAccess {
         Self { inbox }
     }
 
-    /// Appends entries and syncs them.
+    /// Appends entries and syncs them. With `after_install` they wait, if they do not follow what is there, for
+    /// [`Self::install`], which has to be called then.
     ///
     /// # Errors
     /// The log's. After an error none of them is there.
-    pub async fn append(&self, entries: Vec<LogEntry>) -> Result<Vec<EntryExtent>, LogError> {
-        self.ask(|done| Replicated::Append { entries, done }).await
+    pub async fn append(
+        &self,
+        entries: Vec<LogEntry>,
+        after_install: bool,
+    ) -> Result<Vec<EntryExtent>, LogError> {
+        self.ask(|done| Replicated::Append { entries, after_install, done }).await
     }
 
     /// Cuts entries off from `from` on.
@@ -139,15 +152,16 @@ impl LogAccess {
         self.ask(|done| Replicated::Truncate { from, done }).await
     }
 
-    /// Lets retention delete entries up to `upto`, after `state` is remembered.
+    /// Lets retention delete entries up to `upto`, after `state` is remembered. States are written in the order of the
+    /// calls: who has to keep them in order calls this while nobody else can, and awaits the answer later.
     ///
     /// # Errors
     /// The log's.
-    pub async fn purge(&self, upto: u64, state: Vec<u8>) -> Result<(), LogError> {
-        self.ask(|done| Replicated::Purge { upto, state, done }).await
+    pub fn purge(&self, upto: u64, state: Vec<u8>) -> impl Future<Output = Result<(), LogError>> + use<> {
+        self.ask(move |done| Replicated::Purge { upto, state, done })
     }
 
-    /// Remembers the replica's state. States are written in the order of these calls.
+    /// Remembers the replica's state, in the order of the calls as [`Self::purge`] does.
     ///
     /// # Errors
     /// The log's.
@@ -155,12 +169,19 @@ impl LogAccess {
         self.ask(|done| Replicated::SaveState { state, done })
     }
 
-    /// Puts staged segments in the place of the log: `before` is remembered before, `after` after it.
+    /// Puts staged segments, up to entry `upto`, in the place of the log: `before` is remembered before, `after` after
+    /// it; in the order of the calls as [`Self::purge`] does. All that was there counts as purged.
     ///
     /// # Errors
     /// The log's; it takes nothing more then.
-    pub async fn install(&self, manifest: Manifest, before: Vec<u8>, after: Vec<u8>) -> Result<(), LogError> {
-        self.ask(|done| Replicated::Install { manifest, before, after, done }).await
+    pub fn install(
+        &self,
+        manifest: Manifest,
+        upto: u64,
+        before: Vec<u8>,
+        after: Vec<u8>,
+    ) -> impl Future<Output = Result<(), LogError>> + use<> {
+        self.ask(move |done| Replicated::Install { manifest, upto, before, after, done })
     }
 
     /// Up to which entry retention wants to delete, if it does.
@@ -188,13 +209,18 @@ impl Actor {
     /// Does one thing that replication asks for. Who asked may have gone; then nobody hears of it.
     pub(super) fn replicate(&mut self, work: Replicated) {
         match work {
-            Replicated::Append { entries, done } => match self.comes_next(&entries) {
-                true => {
-                    done.send(self.append_entries(entries)).ok();
+            Replicated::Append { entries, after_install, done } => {
+                match self.check_next(&entries, after_install) {
+                    Ok(()) => {
+                        done.send(self.append_entries(entries)).ok();
+                    }
+                    // The library sends what follows a snapshot without waiting for it to be put in place.
+                    Err(_) if after_install => self.early = Some(EarlyEntries { entries, done }),
+                    Err(error) => {
+                        done.send(self.noting(Err(error))).ok();
+                    }
                 }
-                // The library sends what follows a snapshot without waiting for it to be put in place.
-                false => self.early = Some(EarlyEntries { entries, done }),
-            },
+            }
             Replicated::Truncate { from, done } => {
                 let outcome = self.log.truncate_from(from);
                 self.hot = HotBatches::new(
@@ -214,10 +240,11 @@ impl Actor {
                 let saved = self.log.write_group_state(&state);
                 done.send(self.noting(saved)).ok();
             }
-            Replicated::Install { manifest, before, after, done } => {
+            Replicated::Install { manifest, upto, before, after, done } => {
                 let installed = self.log.write_group_state(&before);
                 let installed = installed.and_then(|()| self.log.replace_by_staged(&manifest));
                 let installed = installed.and_then(|()| self.log.write_group_state(&after));
+                self.log.purge_upto(upto);
                 self.hot = HotBatches::new(
                     limits::HOT_BATCH_IDS_MAX,
                     self.log.recent_batches(limits::HOT_BATCH_IDS_MAX),
@@ -225,7 +252,9 @@ impl Actor {
                 let installed = self.noting(installed);
                 done.send(installed.clone()).ok();
                 if let Some(EarlyEntries { entries, done }) = self.early.take() {
-                    done.send(installed.and_then(|()| self.append_entries(entries))).ok();
+                    let next = installed.and_then(|()| self.check_next(&entries, true));
+                    let appended = next.and_then(|()| self.append_entries(entries));
+                    done.send(self.noting(appended)).ok();
                 }
             }
             Replicated::PurgeWanted { done } => {
@@ -235,10 +264,30 @@ impl Actor {
     }
 
     /// Whether the first of the entries follows the last that is there, or what was purged.
-    fn comes_next(&self, entries: &[LogEntry]) -> bool {
-        let (Some(first), Some(last)) = (entries.first(), self.log.last_index()) else { return true };
-        let purged = self.log.purged();
-        first.log_index == last + 1 || (purged >= last && first.log_index == purged + 1)
+    fn check_next(&self, entries: &[LogEntry], after_install: bool) -> Result<(), LogError> {
+        let Some(first) = entries.first() else { return Ok(()) };
+        let last_index = self.log.last_index();
+        let last = last_index.unwrap_or(0).max(self.log.purged());
+        // An empty log begins where its group says, unless another is about to be put in its place.
+        let may_begin = last_index.is_none() && !after_install;
+        if may_begin || first.log_index == last + 1 {
+            Ok(())
+        } else {
+            Err(LogError::NoEntry { log_index: last + 1 })
+        }
+    }
+
+    /// Whether the leader has stored the entries at the offsets at which they are about to be stored here.
+    fn check_offsets(&self, entries: &[LogEntry]) -> Result<(), LogError> {
+        let mut next = self.log.written_end();
+        for LogEntry { log_index, content, .. } in entries {
+            let LogContent::Batches { base_offset, batches } = content else { continue };
+            if *base_offset != next {
+                return Err(LogError::OtherOffset { log_index: *log_index, offset: *base_offset, next });
+            }
+            next = next.plus(batches.iter().map(|new| u64::from(new.batch.record_count())).sum());
+        }
+        Ok(())
     }
 
     fn append_entries(&mut self, entries: Vec<LogEntry>) -> Result<Vec<EntryExtent>, LogError> {
@@ -248,6 +297,7 @@ impl Actor {
             let each = entries.into_iter().map(|entry| self.append_entries(vec![entry]));
             return each.collect::<Result<Vec<_>, _>>().map(|extents| extents.concat());
         }
+        self.check_offsets(&entries)?;
         let started = std::time::Instant::now();
         let now_ms = unix_now_ms();
         let mut rounds = Vec::new();
@@ -256,8 +306,8 @@ impl Actor {
             let content = match content {
                 LogContent::Blank => EntryContent::Blank,
                 LogContent::Membership => EntryContent::Membership,
-                LogContent::Batches(batches) if batches.is_empty() => EntryContent::Blank,
-                LogContent::Batches(batches) => EntryContent::Batches(batches),
+                LogContent::Batches { batches, .. } if batches.is_empty() => EntryContent::Blank,
+                LogContent::Batches { batches, .. } => EntryContent::Batches(batches),
                 LogContent::Proposed(proposal) => self.decide(&proposal, now_ms, log_index, &mut rounds),
             };
             new.push(NewEntry { log_index, term, appended_at_ms: now_ms, content });
@@ -266,7 +316,7 @@ impl Actor {
         if written.is_ok() {
             self.note_entries(&new, written.as_deref().unwrap_or_default(), started);
         }
-        for mut round in rounds {
+        for round in rounds {
             let outcome = match &written {
                 Ok(extents) => Ok(round.offsets(extents)),
                 Err(error) => Err(refusal(error)),
@@ -361,11 +411,10 @@ impl ProposedRound {
         starts.collect()
     }
 
-    fn settle(&mut self, outcome: Result<Vec<Offset>, AppendError>) {
+    fn settle(mut self, outcome: Result<Vec<Offset>, AppendError>) {
         let mut all = Vec::new();
         self.round.settle(outcome, |pending, answer| all.push(Settled { pending, answer }));
-        let (unheard, _) = oneshot::channel();
         // Where nobody listens any more the batches are dropped, and those who wait hear that it is not known.
-        std::mem::replace(&mut self.settled, unheard).send(all).ok();
+        self.settled.send(all).ok();
     }
 }

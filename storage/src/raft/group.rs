@@ -24,7 +24,7 @@ use super::machine::StateMachine;
 use super::patience::Patience;
 use super::refusals::Heeding;
 use super::room::Room;
-use super::snapshot::{Offer, SnapshotData};
+use super::snapshot::{LeaderSegments, Offer, SegmentSource, SnapshotData};
 use super::store::LogStore;
 use super::timing::Timing;
 use super::types::{EntryData, LogId, Member, NodeId, Raft, TypeConfig, Vote};
@@ -49,8 +49,8 @@ struct Shared {
     patience: Arc<Mutex<Patience>>,
     /// Up to where a replica that lost entries has to have the log before it votes.
     refill_to: Mutex<Option<LogId>>,
-    /// Held while a snapshot is copied.
-    copying: tokio::sync::Mutex<()>,
+    /// Held while a snapshot is copied and put in place.
+    copying: Arc<tokio::sync::Mutex<()>>,
     leaders: Mutex<Leaders>,
 }
 
@@ -132,7 +132,7 @@ impl Group {
         let patience = Arc::new(Mutex::new(Patience::new(timing)));
         let network = Heeding { inner: network, patience: Arc::clone(&patience) };
         let raft = Raft::new(node, config, network, store.clone(), machine).await?;
-        let (refill_to, copying) = (Mutex::default(), tokio::sync::Mutex::default());
+        let (refill_to, copying) = (Mutex::default(), Arc::default());
         let leaders = Mutex::default();
         let shared = Shared {
             partition,
@@ -172,12 +172,13 @@ impl Group {
 
     /// Answers a leader.
     pub async fn answer_append(&self, request: AppendEntriesRequest<TypeConfig>) -> Answer {
-        self.note_agreed(&request.vote, request.leader_commit);
+        let (vote, agreed) = (request.vote, request.leader_commit);
         match self.shared.raft.append_entries(request).await {
             Ok(response) => {
-                // An earlier leader's is no sign of a leader.
+                // An earlier leader's is no sign of a leader, nor of what is agreed on.
                 if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
                     self.note_heard();
+                    self.note_agreed(&vote, agreed);
                 }
                 Answer::of_append(response)
             }
@@ -202,24 +203,40 @@ impl Group {
     }
 
     /// Copies a leader's snapshot and puts it in the place of this replica's log; the vote that the replica holds then.
-    /// One copy at a time.
+    /// One copy at a time. It goes on by itself if who asked does not wait for it.
     ///
     /// # Errors
     /// In words: the leader tries again whatever it is.
     pub async fn receive(&self, client: &NodeClient, offer: Offer) -> Result<Vote, String> {
-        let Ok(_one) = self.shared.copying.try_lock() else {
+        let leader = offer.vote().leader_id.voted_for;
+        let leader = leader.and_then(|leader| self.shared.directory.internal_url(leader));
+        let leader = leader.ok_or_else(|| "the leader is nowhere to be found".to_owned())?;
+        tracing::info!(partition = %self.partition(), %leader, upto = offer.last().index, "copying the leader's segments");
+        self.receive_from(LeaderSegments::new(client.clone(), leader), offer).await
+    }
+
+    /// The same, from where the segments come from.
+    pub(super) async fn receive_from(
+        &self,
+        source: impl SegmentSource,
+        offer: Offer,
+    ) -> Result<Vote, String> {
+        let Ok(one) = Arc::clone(&self.shared.copying).try_lock_owned() else {
             return Err("a copy is under way already".to_owned());
         };
-        let vote = offer.vote();
-        let leader = vote.leader_id.voted_for.and_then(|leader| self.shared.directory.internal_url(leader));
-        let leader = leader.ok_or_else(|| "the leader is nowhere to be found".to_owned())?;
-        let partition = self.shared.partition;
-        tracing::info!(%partition, %leader, upto = offer.last().index, "copying the leader's segments");
-        let copied = self.shared.store.shared().copy(client, &leader, &offer).await;
-        let manifest = copied.map_err(|error| error.to_string())?;
-        let snapshot = Snapshot { meta: offer.meta(), snapshot: Box::new(SnapshotData::Staged(manifest)) };
-        let installed = self.shared.raft.install_full_snapshot(vote, snapshot).await;
-        installed.map(|response| response.vote).map_err(|error| error.to_string())
+        let group = self.clone();
+        // A request that is broken off must not make way for another copy while this one is being put in place.
+        let received = tokio::spawn(async move {
+            let _one = one;
+            let shared = &group.shared;
+            let copied = shared.store.shared().copy(&source, &offer, &shared.room).await;
+            let manifest = copied.map_err(|error| error.to_string())?;
+            let snapshot =
+                Snapshot { meta: offer.meta(), snapshot: Box::new(SnapshotData::Staged(manifest)) };
+            let installed = shared.raft.install_full_snapshot(offer.vote(), snapshot).await;
+            installed.map(|response| response.vote).map_err(|error| error.to_string())
+        });
+        received.await.unwrap_or_else(|_| Err("the copy was broken off".to_owned()))
     }
 
     /// A leader was heard, or a candidate was given the vote: there is no need for another election.

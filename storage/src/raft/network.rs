@@ -253,7 +253,7 @@ impl RaftNetwork<TypeConfig> for Line {
         };
         let body = serde_json::to_vec(&offer).map_err(|error| not_sent(CallError::from(error).into()))?;
         let path = format!("/raft/snapshot?partition={}", self.partition);
-        // The other side copies as long as this request is there.
+        // The other side goes on copying whether or not this request is there, and refuses a second one meanwhile.
         let copied = self.network.post(self.target, &path, vec![body.into()], limits::COPY_TIME_MAX);
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),

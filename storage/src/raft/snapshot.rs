@@ -5,19 +5,20 @@
 //!
 //! Invariant: between the old log and the new one the replica's state says that there is neither.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::Method;
+use model::{Offset, Partition};
 use openraft::SnapshotMeta;
 use serde::{Deserialize, Serialize};
 
 use super::client::NodeClient;
+use super::room::Room;
 use super::store::{StoreShared, blocking, write_failed};
 use super::types::{LogId, Member, NodeId, SavedLogId, SavedMembership, SavedVote, StorageError, Vote};
 use crate::limits;
-use crate::log::{LogError, Manifest, PIECE_BYTES_MAX, Piece, SegmentManifest};
+use crate::log::{LogError, Manifest, PIECE_BYTES_MAX, Piece};
 use crate::outbound::CallError;
 
 /// What a snapshot holds.
@@ -41,7 +42,7 @@ pub struct Offer {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PieceOf {
     /// The partition.
-    pub partition: model::Partition,
+    pub partition: Partition,
     /// The segment.
     pub segment: u64,
     /// Which of its files.
@@ -50,6 +51,26 @@ pub struct PieceOf {
     pub position: u64,
     /// How much.
     pub length: usize,
+}
+
+/// Where a leader's segments come from.
+pub(super) trait SegmentSource: Send + Sync + 'static {
+    /// The segments up to an entry, as the library counts.
+    fn manifest(
+        &self,
+        partition: Partition,
+        index: u64,
+    ) -> impl Future<Output = Result<Manifest, CallError>> + Send;
+
+    /// Bytes of one of their files.
+    fn piece(&self, of: PieceOf) -> impl Future<Output = Result<Bytes, CallError>> + Send;
+}
+
+/// The segments of a leader on another node.
+#[derive(Debug)]
+pub(super) struct LeaderSegments {
+    client: NodeClient,
+    leader: String,
 }
 
 /// Why a snapshot was not copied. What was copied is there at the next try.
@@ -114,24 +135,20 @@ impl StoreShared {
         blocking(move || entries.read_piece(of.segment, of.piece, of.position, length)).await
     }
 
-    /// Copies the leader's segments beside this log.
+    /// Copies the leader's segments beside this log, as far as there is room for them.
     pub(super) async fn copy(
-        self: &Arc<Self>,
-        client: &NodeClient,
-        leader: &str,
+        &self,
+        source: &impl SegmentSource,
         offer: &Offer,
+        room: &Room,
     ) -> Result<Manifest, CopyError> {
-        let partition = self.partition;
-        let url = format!("{leader}/raft/manifest?partition={partition}&index={}", offer.last().index);
-        let time_max = limits::COPY_PIECE_TIME_MAX;
-        let answer =
-            client.call(Method::GET, &url, Vec::new(), time_max, limits::NODE_ANSWER_BYTES_MAX).await?;
-        let manifest: Manifest = serde_json::from_slice(&answer).map_err(CallError::from)?;
+        let manifest = source.manifest(self.partition, offer.last().index).await?;
         let (staging, kept) = (self.staging.clone(), manifest.clone());
         blocking(move || staging.keep_only(&kept)).await?;
         for segment in &manifest.segments {
-            self.copy_file(client, leader, segment, Piece::Data, segment.data_bytes).await?;
-            self.copy_file(client, leader, segment, Piece::Index, segment.index_bytes).await?;
+            for (piece, bytes) in [(Piece::Data, segment.data_bytes), (Piece::Index, segment.index_bytes)] {
+                self.copy_file(source, segment.base_offset, piece, bytes, room).await?;
+            }
         }
         let (staging, checked) = (self.staging.clone(), manifest.clone());
         blocking(move || staging.check(&checked)).await?;
@@ -140,37 +157,61 @@ impl StoreShared {
 
     async fn copy_file(
         &self,
-        client: &NodeClient,
-        leader: &str,
-        segment: &SegmentManifest,
+        source: &impl SegmentSource,
+        segment: u64,
         piece: Piece,
         bytes: u64,
+        room: &Room,
     ) -> Result<(), CopyError> {
-        let (partition, base_offset) = (self.partition, segment.base_offset);
-        let mut position = self.staging.length(base_offset, piece);
+        let mut position = self.staging.length(segment, piece);
         while position < bytes || (position == 0 && bytes == 0) {
             let length = usize::try_from(bytes - position).unwrap_or(usize::MAX).min(PIECE_BYTES_MAX);
-            let name = match piece {
-                Piece::Data => "data",
-                Piece::Index => "index",
-            };
-            let url = format!(
-                "{leader}/raft/segment?partition={partition}&segment={base_offset}&piece={name}&position={position}&length={length}"
-            );
-            let got = client
-                .call(Method::GET, &url, Vec::new(), limits::COPY_PIECE_TIME_MAX, PIECE_BYTES_MAX)
-                .await?;
+            // What votes and deletes needs room of its own, whatever a leader has to give.
+            if !room.has(length) {
+                return Err(LogError::DiskFull.into());
+            }
+            let got =
+                source.piece(PieceOf { partition: self.partition, segment, piece, position, length }).await?;
             if got.len() != length {
                 return Err(CopyError::Length);
             }
             let staging = self.staging.clone();
-            blocking(move || staging.add(base_offset, piece, position, &got)).await?;
+            blocking(move || staging.add(segment, piece, position, &got)).await?;
             position += length as u64;
             if bytes == 0 {
                 break;
             }
         }
         Ok(())
+    }
+}
+
+impl LeaderSegments {
+    /// The segments of the leader whose other nodes reach it there.
+    pub(super) fn new(client: NodeClient, leader: String) -> Self {
+        Self { client, leader }
+    }
+}
+
+impl SegmentSource for LeaderSegments {
+    async fn manifest(&self, partition: Partition, index: u64) -> Result<Manifest, CallError> {
+        let url = format!("{}/raft/manifest?partition={partition}&index={index}", self.leader);
+        let (time_max, answer_max) = (limits::COPY_PIECE_TIME_MAX, limits::NODE_ANSWER_BYTES_MAX);
+        let answer = self.client.call(Method::GET, &url, Vec::new(), time_max, answer_max).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    async fn piece(&self, of: PieceOf) -> Result<Bytes, CallError> {
+        let PieceOf { partition, segment, piece, position, length } = of;
+        let name = match piece {
+            Piece::Data => "data",
+            Piece::Index => "index",
+        };
+        let url = format!(
+            "{}/raft/segment?partition={partition}&segment={segment}&piece={name}&position={position}&length={length}",
+            self.leader
+        );
+        self.client.call(Method::GET, &url, Vec::new(), limits::COPY_PIECE_TIME_MAX, PIECE_BYTES_MAX).await
     }
 }
 
@@ -183,17 +224,19 @@ pub(super) async fn install(
     let installed = match snapshot {
         SnapshotData::Own => shared.save(|state| note_installed(state, meta)).await,
         SnapshotData::Staged(manifest) => {
-            let (before, after) = {
+            let end_offset = Offset::new(manifest.end_offset);
+            let upto = meta.last_log_id.map_or(0, |last| last.index + 1);
+            shared.recent.lock().clear();
+            let installed = {
                 let mut state = shared.state.lock();
                 state.set_installing(true);
                 let before = state.encode();
                 state.set_installing(false);
                 note_installed(&mut state, meta);
-                (before, state.encode())
+                // Sent while nobody else can change the state: one that is written later has what this one has.
+                shared.access.install(manifest, upto, before, state.encode())
             };
-            shared.recent.lock().clear();
-            let end_offset = model::Offset::new(manifest.end_offset);
-            let installed = shared.access.install(manifest, before, after).await;
+            let installed = installed.await;
             if installed.is_ok() {
                 shared.publisher.publish(end_offset);
             }

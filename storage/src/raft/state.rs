@@ -12,6 +12,9 @@ pub(super) struct GroupState {
     vote: Option<SavedVote>,
     /// Up to where the log may be deleted by retention. No other replica is served from before it.
     purged: Option<SavedLogId>,
+    /// The same with a snapshot that is about to be put in place. Never written: before that is done nothing is purged.
+    #[serde(skip)]
+    purged_ahead: Option<SavedLogId>,
     /// Up to where the log is known to be committed: as it was when this was written, so no more than a hint.
     applied: Option<SavedLogId>,
     /// The members at that place.
@@ -106,11 +109,22 @@ impl GroupState {
 
     /// Up to where the log is purged.
     pub(super) fn purged(&self) -> Option<LogId> {
-        self.purged.map(LogId::from)
+        self.purged_ahead.or(self.purged).map(LogId::from)
+    }
+
+    /// The log will be purged up to `upto` once the snapshot that reaches there is in its place.
+    pub(super) fn set_purged_ahead(&mut self, upto: LogId) {
+        self.purged_ahead = Some(upto.into());
+    }
+
+    /// Whether a snapshot is about to be put in place.
+    pub(super) fn is_purged_ahead(&self) -> bool {
+        self.purged_ahead.is_some()
     }
 
     /// Purges.
     pub(super) fn set_purged(&mut self, upto: LogId) {
+        self.purged_ahead = None;
         self.purged = Some(upto.into());
         self.changes.retain(|change| change.log_id().is_some_and(|at| at.index > upto.index));
     }

@@ -323,20 +323,22 @@ impl RaftLogReader<TypeConfig> for EntrySource {
             Err(error) => return Err(read_failed(&error)),
         };
         let partition = self.shared.partition;
-        stored
-            .into_iter()
-            .map(|entry| match entry.extent.kind {
-                EntryKind::Batches => Ok(Entry {
-                    log_id: raft_id(&entry.extent),
-                    payload: EntryPayload::Normal(EntryData::Stored {
-                        partition,
-                        base_offset: entry.extent.base_offset.get(),
-                        batches: entry.batches,
-                    }),
+        let entries = stored.into_iter().map(|entry| match entry.extent.kind {
+            EntryKind::Batches => Ok(Entry {
+                log_id: raft_id(&entry.extent),
+                payload: EntryPayload::Normal(EntryData::Stored {
+                    partition,
+                    base_offset: entry.extent.base_offset.get(),
+                    batches: entry.batches,
                 }),
-                EntryKind::Blank | EntryKind::Membership => self.shared.skeleton(&entry.extent),
-            })
-            .collect()
+            }),
+            EntryKind::Blank | EntryKind::Membership => self.shared.skeleton(&entry.extent),
+        });
+        match entries.collect() {
+            // The same: the members that an entry has set go with it.
+            Err(_) if self.shared.was_cut_since(cuts_before) => Ok(Vec::new()),
+            collected => collected,
+        }
     }
 }
 
@@ -386,7 +388,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let saved = self.shared.save(|state| changes.into_iter().for_each(|c| state.add_change(c)));
             saved.await.map_err(|error| write_failed(&error))?;
         }
-        match self.shared.access.append(appended).await {
+        let after_install = self.shared.state.lock().is_purged_ahead();
+        match self.shared.access.append(appended, after_install).await {
             Ok(extents) => {
                 self.shared.recent.lock().add(&extents);
                 callback.log_io_completed(Ok(()));
@@ -400,9 +403,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, since: LogId) -> Result<(), StorageError> {
+        // Counted first: who reads for others does not find the members of an entry that is about to go.
+        self.shared.cuts.fetch_add(1, Ordering::AcqRel);
         self.shared.recent.lock().cut_from(since.index + 1);
         self.shared.state.lock().cut_changes(since.index);
-        self.shared.cuts.fetch_add(1, Ordering::AcqRel);
         let cut = self.shared.access.truncate(since.index + 1).await;
         self.shared.cuts.fetch_add(1, Ordering::AcqRel);
         cut.map_err(|error| write_failed(&error))
@@ -411,6 +415,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
         let purged = {
             let mut state = self.shared.state.lock();
+            if state.applied() < Some(upto) {
+                // A snapshot that is about to be put in place has it; until then the log is what it was.
+                state.set_purged_ahead(upto);
+                return Ok(());
+            }
             state.set_purged(upto);
             self.shared.access.purge(upto.index + 1, state.encode())
         };
@@ -428,10 +437,13 @@ impl LogStore {
             EntryData::Stored { partition, .. } if partition != self.shared.partition => {
                 Err(wrong("the entry is of another partition"))
             }
-            EntryData::Stored { batches, .. } => {
+            EntryData::Stored { base_offset, batches, .. } => {
                 let batches = batches.into_iter().map(new_batch);
                 let batches = batches.collect::<Option<Vec<NewBatch>>>();
-                Ok(LogContent::Batches(batches.ok_or_else(|| wrong("a batch is not what it says"))?))
+                Ok(LogContent::Batches {
+                    base_offset: Offset::new(base_offset),
+                    batches: batches.ok_or_else(|| wrong("a batch is not what it says"))?,
+                })
             }
             EntryData::Elsewhere => Err(wrong("the entry came without what it holds")),
         }

@@ -74,9 +74,10 @@ impl Timing {
             install_snapshot_timeout: ms(self.election_max * 10),
             max_payload_entries: 256,
             replication_lag_threshold: 1000,
-            // The log is deleted by retention alone, which asks for it.
+            // The log is deleted by retention alone, which asks for it. A snapshot purges nothing by itself: it is
+            // asked for so that the library lets retention purge, and by default takes all that it may.
             snapshot_policy: openraft::SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: 0,
+            max_in_snapshot_log_to_keep: u64::MAX,
             ..openraft::Config::default()
         }
     }

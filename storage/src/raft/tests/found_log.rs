@@ -14,7 +14,7 @@ use crate::log::tests::sim_disk::SimDisk;
 use crate::log::{EntryContent, LogOptions, NewEntry, PartitionLog, RecoveryReport};
 
 const DIR: &str = "/data/partition-0";
-const ENTRIES: u64 = 8;
+pub(super) const ENTRIES: u64 = 8;
 
 fn open(disk: &SimDisk) -> (PartitionLog, RecoveryReport) {
     let options = LogOptions { segment_bytes_max: 1500, ..LogOptions::default() };
@@ -22,7 +22,7 @@ fn open(disk: &SimDisk) -> (PartitionLog, RecoveryReport) {
 }
 
 /// The log of a replica that has voted, leads, and has acknowledged some entries.
-fn replica(applied: Option<u64>) -> SimDisk {
+pub(super) fn replica(applied: Option<u64>) -> SimDisk {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk);
     let mut state = GroupState::default();

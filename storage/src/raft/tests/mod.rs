@@ -1,5 +1,7 @@
 //! Replicas over disks that fail as told.
 
 mod found_log;
+mod net;
+mod replica;
 mod simulation;
 mod suite;

@@ -1,46 +1,30 @@
 //! Three replicas on simulated disks and a simulated network, with faults that a seed chooses: cut and slow lines in
-//! either direction, crashes that lose what was not synced, the whole cluster at once; and clients that retry.
+//! either direction, crashes that lose what was not synced, the whole cluster at once, damage of one replica's log; and
+//! clients that retry. In half of the runs each replica purges nearly all that is agreed on, so that one that was away
+//! for a while gets whole segments.
 //!
 //! The seed decides the faults and their times, not how threads and tasks interleave: a run is not exactly repeated by it,
 //! but is of the same kind. What is checked holds for every interleaving (DESIGN, invariants).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::select_all;
 use model::wire::Durability;
-use model::{BatchDigest, BatchId, Offset, Partition, Tenant, ValidBatch};
-use openraft::error::{
-    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
-};
-use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
-use openraft::{OptionalSend, Snapshot};
+use model::{BatchDigest, BatchId, Offset, Tenant, ValidBatch};
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
-use super::super::codec::{decode_append, encode_append};
-use super::super::network::NetError;
-use super::super::room::Room;
-use super::super::types::{Member, NodeId, Vote};
-use super::super::{Directory, FoundLog, Group, GroupParts, LogStore, Timing, TypeConfig};
+use super::super::types::{Member, NodeId};
+use super::net::{Net, PARTITION, Running, damage};
+use crate::log::LogReader;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
-use crate::log::{LogOptions, LogReader, PartitionLog};
-use crate::metrics::Metrics;
-use crate::partition::{self, Append, PartitionHandle, QueueLimits};
+use crate::partition::{Append, PartitionHandle};
 
 const NODES: u64 = 3;
-const DIR: &str = "/data/partition-0";
-const PARTITION: Partition = Partition::new(0);
-/// Short, so that a run has many elections.
-const ELECTION: Duration = Duration::from_millis(200);
 /// How many faults a run has, and how long one lasts at most.
 const FAULTS: usize = 8;
 const FAULT_MS_MAX: u64 = 250;
@@ -52,177 +36,6 @@ const SEEDS: u64 = 24;
 const SEEDS_CI: u64 = 200;
 /// Runs at once: they mostly wait.
 const AT_ONCE: usize = 16;
-
-/// The lines between the nodes, and who answers at their ends.
-#[derive(Clone, Debug, Default)]
-struct Net(Arc<Mutex<NetState>>);
-
-#[derive(Debug, Default)]
-struct NetState {
-    groups: BTreeMap<NodeId, Group>,
-    /// Lines on which nothing arrives, by direction.
-    cut: BTreeSet<(NodeId, NodeId)>,
-    delay: Duration,
-}
-
-/// The line from one node to another.
-struct Line {
-    net: Net,
-    from: NodeId,
-    to: NodeId,
-}
-
-struct LineFactory {
-    net: Net,
-    from: NodeId,
-}
-
-impl Net {
-    fn heal(&self) {
-        let mut state = self.0.lock();
-        state.cut.clear();
-        state.delay = Duration::ZERO;
-    }
-
-    /// The replica at the end of a line, if the line and the replica work.
-    async fn reach(&self, from: NodeId, to: NodeId) -> Result<Group, NetError> {
-        let delay = self.0.lock().delay;
-        tokio::time::sleep(delay).await;
-        let state = self.0.lock();
-        match state.groups.get(&to) {
-            Some(group) if !state.cut.contains(&(from, to)) => Ok(group.clone()),
-            _ => Err(NetError::Nowhere { target: to }),
-        }
-    }
-}
-
-impl Line {
-    /// The answer has to come back too.
-    fn comes_back<T>(&self, answer: T) -> Result<T, NetError> {
-        let is_cut = self.net.0.lock().cut.contains(&(self.to, self.from));
-        if is_cut { Err(NetError::Nowhere { target: self.to }) } else { Ok(answer) }
-    }
-}
-
-type CallError = RPCError<NodeId, Member, RaftError<NodeId>>;
-
-fn unreachable(error: NetError) -> CallError {
-    RPCError::Unreachable(Unreachable::new(&error))
-}
-
-impl RaftNetworkFactory<TypeConfig> for LineFactory {
-    type Network = Line;
-
-    async fn new_client(&mut self, target: NodeId, _: &Member) -> Line {
-        Line { net: self.net.clone(), from: self.from, to: target }
-    }
-}
-
-impl RaftNetwork<TypeConfig> for Line {
-    async fn append_entries(
-        &mut self,
-        request: AppendEntriesRequest<TypeConfig>,
-        _: RPCOption,
-    ) -> Result<AppendEntriesResponse<NodeId>, CallError> {
-        let bytes = encode_append(request).map_err(|error| unreachable(error.into()))?.concat();
-        let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
-        let request = decode_append(PARTITION, bytes.into()).map_err(|error| unreachable(error.into()))?;
-        let answer = group.answer_append(request).await;
-        let answer = self.comes_back(answer).map_err(unreachable)?;
-        answer.into_append().map_err(|why| unreachable(NetError::Replica(why)))
-    }
-
-    async fn vote(
-        &mut self,
-        request: VoteRequest<NodeId>,
-        _: RPCOption,
-    ) -> Result<VoteResponse<NodeId>, CallError> {
-        let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
-        let answer = group.answer_vote(request).await;
-        let answer = self.comes_back(answer).map_err(unreachable)?;
-        answer.into_vote().map_err(|why| unreachable(NetError::Replica(why)))
-    }
-
-    async fn full_snapshot(
-        &mut self,
-        _: Vote,
-        _: Snapshot<TypeConfig>,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _: RPCOption,
-    ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
-        // Nothing is purged here.
-        Err(StreamingError::Network(NetworkError::new(&NetError::Busy)))
-    }
-
-    fn backoff(&self) -> Backoff {
-        Backoff::new(std::iter::repeat(Duration::from_millis(20)))
-    }
-}
-
-/// A replica that runs.
-struct Running {
-    disk: SimDisk,
-    handle: PartitionHandle,
-    group: Group,
-    reader: LogReader,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Running {
-    async fn start(net: &Net, node: NodeId, disk: SimDisk) -> Self {
-        let options = LogOptions { segment_bytes_max: 2000, ..LogOptions::default() };
-        let shared_disk = Arc::new(disk.clone());
-        let (mut log, report) =
-            PartitionLog::open(shared_disk.clone(), Path::new(DIR), PARTITION, options, 0).unwrap();
-        assert!(report.damage.is_empty() && report.lost_records == 0, "node {node}: {report:?}");
-        let found = FoundLog::prepare(&mut log, &report).unwrap();
-        let reader = log.reader();
-        let limits = QueueLimits { bytes_max: 1 << 20, requests_max: 100 };
-        let metrics = Metrics::new().of_partition(PARTITION);
-        let (handle, _thread) = partition::start(PARTITION, log, limits, metrics).unwrap();
-        let parts = GroupParts {
-            node,
-            partition: PARTITION,
-            store: LogStore::new(PARTITION, found, handle.log_access()),
-            network: LineFactory { net: net.clone(), from: node },
-            directory: Arc::new(Directory::new([])),
-            timing: Timing::new(ELECTION),
-            acks: Durability::Quorum,
-            room: Room::new(shared_disk, DIR.into()),
-        };
-        let group = Group::start(parts).await.unwrap();
-        let (handle, waiting) = handle.with_proposals();
-        net.0.lock().groups.insert(node, group.clone());
-        let tasks =
-            vec![tokio::spawn(group.clone().propose_all(waiting)), tokio::spawn(keep_time(group.clone()))];
-        Self { disk, handle, group, reader, tasks }
-    }
-
-    /// The power fails: what was not synced is lost, or a part of it.
-    async fn crash(self, net: &Net, node: NodeId, random: &mut Random) -> SimDisk {
-        net.0.lock().groups.remove(&node);
-        // Nothing more comes to the disk, whatever the replica still does.
-        self.disk.crash_at(0);
-        let left = self.disk.after_power_cut(random);
-        self.tasks.iter().for_each(JoinHandle::abort);
-        self.handle.close();
-        // It ends with errors: its disk is dead.
-        self.group.raft().shutdown().await.ok();
-        left
-    }
-}
-
-async fn keep_time(group: Group) {
-    let mut ticks = tokio::time::interval(Timing::new(ELECTION).heartbeat() / 2);
-    loop {
-        ticks.tick().await;
-        if group.leads() {
-            group.raft().trigger().heartbeat().await.ok();
-        } else {
-            group.elect_if_due().await;
-        }
-    }
-}
 
 /// What clients were told, and what was ever read.
 #[derive(Default)]
@@ -311,9 +124,10 @@ impl Run {
 async fn run(seed: u64) -> usize {
     let mut random = Random::new(seed);
     let run = Arc::new(Run { seed, net: Net::default(), handles: Arc::default(), seen: Arc::default() });
+    run.net.0.lock().purge_after = seed.is_multiple_of(2).then(|| random.below(6));
     let mut running = BTreeMap::new();
     for node in 1..=NODES {
-        start(&run, &mut running, node, SimDisk::new()).await;
+        start(&run, &mut running, node, SimDisk::new(), false).await;
     }
     let members: BTreeMap<NodeId, Member> = (1..=NODES).map(|node| (node, Member::default())).collect();
     running[&1].group.raft().initialize(members).await.unwrap();
@@ -337,8 +151,14 @@ async fn run(seed: u64) -> usize {
     seen.acknowledged.len()
 }
 
-async fn start(run: &Run, running: &mut BTreeMap<NodeId, Running>, node: NodeId, disk: SimDisk) {
-    let started = Running::start(&run.net, node, disk).await;
+async fn start(
+    run: &Run,
+    running: &mut BTreeMap<NodeId, Running>,
+    node: NodeId,
+    disk: SimDisk,
+    is_damaged: bool,
+) {
+    let started = Running::start_on(&run.net, node, disk, is_damaged).await;
     run.handles.lock().insert(node, (started.handle.clone(), started.reader.clone()));
     running.insert(node, started);
 }
@@ -347,7 +167,7 @@ async fn start(run: &Run, running: &mut BTreeMap<NodeId, Running>, node: NodeId,
 async fn fault(run: &Run, running: &mut BTreeMap<NodeId, Running>, random: &mut Random) {
     let victim = random.below(NODES) + 1;
     let lasts = Duration::from_millis(20 + random.below(FAULT_MS_MAX - 20));
-    let kind = random.below(6);
+    let kind = random.below(7);
     match kind {
         // One node hears nobody, is heard by nobody, or both.
         0..=2 => {
@@ -362,9 +182,11 @@ async fn fault(run: &Run, running: &mut BTreeMap<NodeId, Running>, random: &mut 
             }
         }
         3 => run.net.0.lock().delay = Duration::from_millis(random.below(60)),
-        // The power of one node, or of all.
+        // The power of one node, or of all; or one comes back with a part of its log damaged.
         _ => {
-            let victims: Vec<NodeId> = if kind == 4 { vec![victim] } else { (1..=NODES).collect() };
+            let victims: Vec<NodeId> = if kind == 5 { (1..=NODES).collect() } else { vec![victim] };
+            // What only one has that is damaged already nobody could give it again.
+            let may_damage = kind == 6 && !running.values().any(|node| node.group.is_refilling());
             let mut left = Vec::new();
             for node in victims {
                 run.handles.lock().remove(&node);
@@ -373,7 +195,10 @@ async fn fault(run: &Run, running: &mut BTreeMap<NodeId, Running>, random: &mut 
             }
             tokio::time::sleep(lasts).await;
             for (node, disk) in left {
-                start(run, running, node, disk).await;
+                let is_damaged = may_damage && damage(&disk, random);
+                start(run, running, node, disk, is_damaged).await;
+                let is_refilling = running.get(&node).is_some_and(|node| node.group.is_refilling());
+                assert!(is_refilling || !is_damaged, "seed {}: the damage is not seen", run.seed);
             }
             return;
         }

@@ -1,0 +1,299 @@
+//! Replicas on simulated disks, and the lines between them: what tests of running replicas share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::Partition;
+use model::wire::Durability;
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, Snapshot};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::super::codec::{decode_append, encode_append};
+use super::super::network::NetError;
+use super::super::room::Room;
+use super::super::snapshot::{Offer, PieceOf, SegmentSource};
+use super::super::types::{Member, NodeId, Vote};
+use super::super::{Directory, FoundLog, Group, GroupParts, LogStore, Timing, TypeConfig};
+use crate::log::tests::random::Random;
+use crate::log::tests::sim_disk::SimDisk;
+use crate::log::{LogOptions, LogReader, Manifest, PartitionLog};
+use crate::metrics::Metrics;
+use crate::outbound::CallError;
+use crate::partition::{self, PartitionHandle, QueueLimits};
+
+pub(super) const DIR: &str = "/data/partition-0";
+pub(super) const PARTITION: Partition = Partition::new(0);
+/// Short, so that a run has many elections.
+pub(super) const ELECTION: Duration = Duration::from_millis(200);
+
+/// The lines between the nodes, and who answers at their ends.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Net(pub(super) Arc<Mutex<NetState>>);
+
+#[derive(Debug, Default)]
+pub(super) struct NetState {
+    pub(super) groups: BTreeMap<NodeId, Group>,
+    /// Lines on which nothing arrives, by direction.
+    pub(super) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(super) delay: Duration,
+    /// How many entries each replica keeps of what is agreed on; all of them, if it is not said.
+    pub(super) purge_after: Option<u64>,
+}
+
+/// The line from one node to another.
+struct Line {
+    net: Net,
+    from: NodeId,
+    to: NodeId,
+}
+
+struct LineFactory {
+    net: Net,
+    from: NodeId,
+}
+
+impl Net {
+    pub(super) fn heal(&self) {
+        let mut state = self.0.lock();
+        state.cut.clear();
+        state.delay = Duration::ZERO;
+    }
+
+    /// The replica at the end of a line, if the line and the replica work.
+    async fn reach(&self, from: NodeId, to: NodeId) -> Result<Group, NetError> {
+        let delay = self.0.lock().delay;
+        tokio::time::sleep(delay).await;
+        let state = self.0.lock();
+        match state.groups.get(&to) {
+            Some(group) if !state.cut.contains(&(from, to)) => Ok(group.clone()),
+            _ => Err(NetError::Nowhere { target: to }),
+        }
+    }
+}
+
+impl Line {
+    /// The answer has to come back too.
+    fn comes_back<T>(&self, answer: T) -> Result<T, NetError> {
+        let is_cut = self.net.0.lock().cut.contains(&(self.to, self.from));
+        if is_cut { Err(NetError::Nowhere { target: self.to }) } else { Ok(answer) }
+    }
+}
+
+type LineError = RPCError<NodeId, Member, RaftError<NodeId>>;
+
+fn unreachable(error: NetError) -> LineError {
+    RPCError::Unreachable(Unreachable::new(&error))
+}
+
+impl RaftNetworkFactory<TypeConfig> for LineFactory {
+    type Network = Line;
+
+    async fn new_client(&mut self, target: NodeId, _: &Member) -> Line {
+        Line { net: self.net.clone(), from: self.from, to: target }
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Line {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        _: RPCOption,
+    ) -> Result<AppendEntriesResponse<NodeId>, LineError> {
+        let bytes = encode_append(request).map_err(|error| unreachable(error.into()))?.concat();
+        let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
+        let request = decode_append(PARTITION, bytes.into()).map_err(|error| unreachable(error.into()))?;
+        let answer = group.answer_append(request).await;
+        let answer = self.comes_back(answer).map_err(unreachable)?;
+        answer.into_append().map_err(|why| unreachable(NetError::Replica(why)))
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<NodeId>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<NodeId>, LineError> {
+        let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
+        let answer = group.answer_vote(request).await;
+        let answer = self.comes_back(answer).map_err(unreachable)?;
+        answer.into_vote().map_err(|why| unreachable(NetError::Replica(why)))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _: RPCOption,
+    ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
+        let copied = async {
+            let nothing = || NetError::Replica("there is nothing in the snapshot".to_owned());
+            let offer = Offer::new(vote, &snapshot.meta).ok_or_else(nothing)?;
+            let group = self.net.reach(self.from, self.to).await?;
+            let source = LineSource { net: self.net.clone(), from: self.to, to: self.from };
+            let vote = group.receive_from(source, offer).await.map_err(NetError::Replica)?;
+            self.comes_back(vote)
+        };
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            copied = copied => match copied {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => Err(StreamingError::Network(NetworkError::new(&error))),
+            },
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(Duration::from_millis(20)))
+    }
+}
+
+/// A leader's segments, at the end of a line.
+struct LineSource {
+    net: Net,
+    from: NodeId,
+    to: NodeId,
+}
+
+impl LineSource {
+    async fn leader(&self) -> Result<Group, CallError> {
+        self.net.reach(self.from, self.to).await.map_err(|_| CallError::TimedOut)
+    }
+}
+
+impl SegmentSource for LineSource {
+    async fn manifest(&self, _: Partition, index: u64) -> Result<Manifest, CallError> {
+        let leader = self.leader().await?;
+        leader.store().shared().manifest(index).await.map_err(|error| CallError::BrokeOff(error.into()))
+    }
+
+    async fn piece(&self, of: PieceOf) -> Result<Bytes, CallError> {
+        let leader = self.leader().await?;
+        let piece = leader.store().shared().piece(of).await;
+        piece.map_err(|error| CallError::BrokeOff(error.into()))?.ok_or(CallError::TimedOut)
+    }
+}
+
+/// A replica that runs.
+pub(super) struct Running {
+    pub(super) disk: SimDisk,
+    pub(super) handle: PartitionHandle,
+    pub(super) group: Group,
+    pub(super) reader: LogReader,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    pub(super) async fn start(net: &Net, node: NodeId, disk: SimDisk) -> Self {
+        Self::start_on(net, node, disk, false).await
+    }
+
+    /// The same, on a disk of which it is known whether something on it is wrong.
+    pub(super) async fn start_on(net: &Net, node: NodeId, disk: SimDisk, is_damaged: bool) -> Self {
+        let options = LogOptions { segment_bytes_max: 2000, ..LogOptions::default() };
+        let shared_disk = Arc::new(disk.clone());
+        let (mut log, report) =
+            PartitionLog::open(shared_disk.clone(), Path::new(DIR), PARTITION, options, 0).unwrap();
+        let is_whole = report.damage.is_empty() && report.lost_records == 0;
+        assert!(is_whole || is_damaged, "node {node}: {report:?}");
+        let found = FoundLog::prepare(&mut log, &report).unwrap();
+        let reader = log.reader();
+        let limits = QueueLimits { bytes_max: 1 << 20, requests_max: 100 };
+        let metrics = Metrics::new().of_partition(PARTITION);
+        let (handle, _thread) = partition::start(PARTITION, log, limits, metrics).unwrap();
+        let parts = GroupParts {
+            node,
+            partition: PARTITION,
+            store: LogStore::new(PARTITION, found, handle.log_access()),
+            network: LineFactory { net: net.clone(), from: node },
+            directory: Arc::new(Directory::new([])),
+            timing: Timing::new(ELECTION),
+            acks: Durability::Quorum,
+            room: Room::new(shared_disk, DIR.into()),
+        };
+        let group = Group::start(parts).await.unwrap();
+        let (handle, waiting) = handle.with_proposals();
+        net.0.lock().groups.insert(node, group.clone());
+        let tasks = vec![
+            tokio::spawn(group.clone().propose_all(waiting)),
+            tokio::spawn(keep_time(group.clone(), net.0.lock().purge_after)),
+        ];
+        Self { disk, handle, group, reader, tasks }
+    }
+
+    /// The power fails: what was not synced is lost, or a part of it.
+    pub(super) async fn crash(self, net: &Net, node: NodeId, random: &mut Random) -> SimDisk {
+        net.0.lock().groups.remove(&node);
+        // Nothing more comes to the disk, whatever the replica still does.
+        self.disk.crash_at(0);
+        let left = self.disk.after_power_cut(random);
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.handle.close();
+        // It ends with errors: its disk is dead.
+        self.group.raft().shutdown().await.ok();
+        left
+    }
+}
+
+/// What a node does for its replica from time to time.
+async fn keep_time(group: Group, purge_after: Option<u64>) {
+    let mut ticks = tokio::time::interval(Timing::new(ELECTION).heartbeat() / 2);
+    loop {
+        ticks.tick().await;
+        if group.leads() {
+            group.raft().trigger().heartbeat().await.ok();
+        } else {
+            group.elect_if_due().await;
+        }
+        group.end_refill_if_done().await.ok();
+        if let Some(kept) = purge_after {
+            purge(&group, kept).await;
+        }
+    }
+}
+
+/// Purges all that is applied but the last entries: a replica that lacks more gets the segments.
+async fn purge(group: &Group, kept: u64) {
+    let applied = group.raft().metrics().borrow().last_applied;
+    let Some(upto) = applied.and_then(|applied| applied.index.checked_sub(kept)) else { return };
+    group.raft().trigger().snapshot().await.ok();
+    group.raft().trigger().purge_log(upto).await.ok();
+}
+
+/// The power of a disk is cut; then one of the headers is altered of which the disk had said, before that, that it has
+/// them. Whether there was one.
+pub(super) fn damage(disk: &SimDisk, random: &mut Random) -> bool {
+    let indexes = disk.names().into_iter().filter(|name| name.ends_with(".batches"));
+    let flushed: Vec<(PathBuf, usize)> = indexes
+        .flat_map(|name| {
+            let index = Path::new(DIR).join(name);
+            let bytes = disk.read(&index);
+            let is_right = |header: &&[u8]| {
+                header.len() == 128
+                    && header[..4] == crc32fast::hash(&header[4..]).to_le_bytes()
+                    && header[4] < 3
+            };
+            let said = |header: &[u8]| u32::from_le_bytes(header[36..40].try_into().unwrap());
+            let count = bytes.chunks(128).skip(1).filter(is_right).map(said).max().unwrap_or(0);
+            (0..count as usize).map(move |place| (index.clone(), (place + 1) * 128))
+        })
+        .collect();
+    if flushed.is_empty() {
+        return false;
+    }
+    let (index, position) = &flushed[random.below(flushed.len() as u64) as usize];
+    let mut bytes = disk.read(index);
+    bytes[position + 60] ^= 1;
+    disk.put(index, &bytes);
+    true
+}

@@ -1,0 +1,295 @@
+//! One replica that runs: what it makes of leaders, snapshots and purges.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use model::{Offset, Partition};
+use openraft::raft::AppendEntriesRequest;
+use openraft::storage::{RaftLogStorage, RaftStateMachine};
+use openraft::{SnapshotMeta, StoredMembership};
+
+use super::super::codec::Answer;
+use super::super::room::Room;
+use super::super::snapshot::{Offer, PieceOf, SegmentSource, SnapshotData};
+use super::super::state::GroupState;
+use super::super::types::{EntryData, Member, NodeId, Vote, log_id};
+use super::super::{FoundLog, LogStore, StateMachine};
+use super::found_log::{ENTRIES, replica};
+use super::net::{DIR, Net, PARTITION, Running};
+use crate::limits;
+use crate::log::tests::batch;
+use crate::log::tests::random::Random;
+use crate::log::tests::sim_disk::SimDisk;
+use crate::log::{LogError, LogOptions, Manifest, PartitionLog};
+use crate::metrics::Metrics;
+use crate::outbound::CallError;
+use crate::partition::{self, LogContent, LogEntry, PartitionHandle, QueueLimits};
+
+/// A store without a replica over it.
+struct Store {
+    handle: PartitionHandle,
+    store: LogStore,
+    machine: StateMachine,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.handle.close();
+    }
+}
+
+fn store(disk: &SimDisk) -> Store {
+    let options = LogOptions { segment_bytes_max: 1500, ..LogOptions::default() };
+    let (mut log, report) =
+        PartitionLog::open(Arc::new(disk.clone()), Path::new(DIR), PARTITION, options, 0).unwrap();
+    let found = FoundLog::prepare(&mut log, &report).unwrap();
+    let limits = QueueLimits { bytes_max: 1 << 20, requests_max: 100 };
+    let (handle, _thread) =
+        partition::start(PARTITION, log, limits, Metrics::new().of_partition(PARTITION)).unwrap();
+    let store = LogStore::new(PARTITION, found, handle.log_access());
+    let machine = StateMachine::new(&store);
+    Store { handle, store, machine }
+}
+
+fn state_on(disk: &SimDisk) -> GroupState {
+    let options = LogOptions::default();
+    let (log, _) =
+        PartitionLog::open(Arc::new(disk.after_kill()), Path::new(DIR), PARTITION, options, 0).unwrap();
+    GroupState::decode(&log.read_group_state().unwrap().unwrap()).unwrap()
+}
+
+fn stored(log_index: u64, base_offset: u64) -> LogEntry {
+    let content =
+        LogContent::Batches { base_offset: Offset::new(base_offset), batches: vec![batch(log_index, 2)] };
+    LogEntry { log_index, term: 1, content }
+}
+
+fn meta_upto(index: u64) -> SnapshotMeta<NodeId, Member> {
+    SnapshotMeta {
+        last_log_id: Some(log_id(1, index)),
+        last_membership: StoredMembership::default(),
+        snapshot_id: String::new(),
+    }
+}
+
+/// The segments of a replica's whole log, from its store.
+struct OtherStore(Arc<super::super::store::StoreShared>);
+
+impl SegmentSource for OtherStore {
+    async fn manifest(&self, _: Partition, index: u64) -> Result<Manifest, CallError> {
+        Ok(self.0.manifest(index).await.unwrap())
+    }
+
+    async fn piece(&self, of: PieceOf) -> Result<bytes::Bytes, CallError> {
+        Ok(self.0.piece(of).await.unwrap().unwrap())
+    }
+}
+
+/// A leader that never answers.
+struct Silence;
+
+impl SegmentSource for Silence {
+    async fn manifest(&self, _: Partition, _: u64) -> Result<Manifest, CallError> {
+        std::future::pending().await
+    }
+
+    async fn piece(&self, _: PieceOf) -> Result<bytes::Bytes, CallError> {
+        std::future::pending().await
+    }
+}
+
+fn room(disk: &SimDisk) -> Room {
+    Room::new(Arc::new(disk.clone()), DIR.into())
+}
+
+fn offer(index: u64) -> Offer {
+    Offer::new(Vote::new_committed(1, 2), &meta_upto(index)).unwrap()
+}
+
+/// What a leader with two more entries than `replica` would send of its segments, staged beside the log of `own`.
+async fn staged(own: &Store, own_disk: &SimDisk) -> Manifest {
+    let leader = store(&replica(None));
+    for log_index in [ENTRIES + 1, ENTRIES + 2] {
+        let entry = stored(log_index, (log_index - 1) * 2);
+        leader.handle.log_access().append(vec![entry], false).await.unwrap();
+    }
+    let source = OtherStore(Arc::clone(leader.store.shared()));
+    own.store.shared().copy(&source, &offer(ENTRIES + 1), &room(own_disk)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_power_cut_between_the_purge_for_a_snapshot_and_the_snapshot_loses_nothing() {
+    let disk = replica(Some(3));
+    let mut own = store(&disk);
+    let manifest = staged(&own, &disk).await;
+    own.store.purge(log_id(1, ENTRIES + 1)).await.unwrap();
+    let seen = own.store.get_log_state().await.unwrap();
+    assert_eq!(seen.last_purged_log_id, Some(log_id(1, ENTRIES + 1)));
+    // A vote in between does not write it down either.
+    own.store.save_vote(&Vote::new(4, 2)).await.unwrap();
+    for seed in 0..6 {
+        let left = disk.after_power_cut(&mut Random::new(seed));
+        let mut again = store(&left);
+        let seen = again.store.get_log_state().await.unwrap();
+        assert_eq!((seen.last_purged_log_id, seen.last_log_id), (None, Some(log_id(1, ENTRIES - 1))));
+        assert!(!again.store.shared().is_refilling(), "nothing was lost");
+    }
+    // What follows the snapshot waits for it, and is there after it.
+    let access = own.handle.log_access();
+    let mut early = Box::pin(access.append(vec![stored(ENTRIES + 3, (ENTRIES + 2) * 2)], true));
+    assert!(early.as_mut().now_or_never().is_none());
+    let snapshot = Box::new(SnapshotData::Staged(manifest));
+    own.machine.install_snapshot(&meta_upto(ENTRIES + 1), snapshot).await.unwrap();
+    early.await.unwrap();
+    let state = state_on(&disk);
+    assert_eq!((state.purged(), state.applied()), (Some(log_id(1, ENTRIES + 1)), state.purged()));
+    assert_eq!(state.vote(), Some(Vote::new(4, 2)));
+    let seen = own.store.get_log_state().await.unwrap();
+    assert_eq!(seen.last_log_id, Some(log_id(1, ENTRIES + 2)));
+}
+
+#[tokio::test]
+async fn an_empty_log_holds_what_follows_a_snapshot_until_it_is_there() {
+    let disk = SimDisk::new();
+    let mut own = store(&disk);
+    let manifest = staged(&own, &disk).await;
+    own.store.purge(log_id(1, ENTRIES + 1)).await.unwrap();
+    let access = own.handle.log_access();
+    let mut early = Box::pin(access.append(vec![stored(ENTRIES + 3, (ENTRIES + 2) * 2)], true));
+    assert!(early.as_mut().now_or_never().is_none());
+    let snapshot = Box::new(SnapshotData::Staged(manifest));
+    own.machine.install_snapshot(&meta_upto(ENTRIES + 1), snapshot).await.unwrap();
+    early.await.unwrap();
+    let seen = own.store.get_log_state().await.unwrap();
+    assert_eq!(seen.last_log_id, Some(log_id(1, ENTRIES + 2)));
+    assert_eq!(own.handle.reader().status().written_end, Offset::new((ENTRIES + 3) * 2));
+}
+
+#[tokio::test]
+async fn entries_that_leave_a_gap_or_lie_elsewhere_on_their_leader_are_refused_before_they_are_written() {
+    let own = store(&replica(Some(3)));
+    let access = own.handle.log_access();
+    let gap = access.append(vec![stored(ENTRIES + 2, ENTRIES * 2)], false).await;
+    assert!(matches!(gap, Err(LogError::NoEntry { log_index }) if log_index == ENTRIES + 1), "{gap:?}");
+    let (right, wrong) = (stored(ENTRIES + 1, ENTRIES * 2), stored(ENTRIES + 2, ENTRIES * 2 + 3));
+    let elsewhere = access.append(vec![right, wrong], false).await;
+    assert!(
+        matches!(elsewhere, Err(LogError::OtherOffset { log_index, .. }) if log_index == ENTRIES + 2),
+        "{elsewhere:?}"
+    );
+    assert_eq!(own.handle.reader().status().written_end, Offset::new(ENTRIES * 2), "nothing was written");
+    let (first, second) = (stored(ENTRIES + 1, ENTRIES * 2), stored(ENTRIES + 2, ENTRIES * 2 + 2));
+    access.append(vec![first, second], false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_vote_that_is_given_while_the_log_is_purged_or_replaced_is_not_forgotten() {
+    let disk = replica(Some(3));
+    let own = store(&disk);
+    let access = own.handle.log_access();
+    let states = [1, 2, 3, 4, 5].map(|term| {
+        let mut state = GroupState::default();
+        state.set_vote(Vote::new(term, 1));
+        state.encode()
+    });
+    let [purge, voted, before, after, voted_again] = states;
+    // What was encoded first is written first, however late it is awaited.
+    let purging = access.purge(1, purge);
+    access.save_state(voted).await.unwrap();
+    purging.await.unwrap();
+    assert_eq!(state_on(&disk).vote(), Some(Vote::new(2, 1)));
+    let manifest = staged(&own, &disk).await;
+    let installing = access.install(manifest, ENTRIES + 2, before, after);
+    access.save_state(voted_again).await.unwrap();
+    installing.await.unwrap();
+    assert_eq!(state_on(&disk).vote(), Some(Vote::new(5, 1)));
+}
+
+#[tokio::test]
+async fn a_copy_leaves_room_for_votes() {
+    let disk = replica(Some(3));
+    let own = store(&disk);
+    let leader = store(&replica(None));
+    let source = OtherStore(Arc::clone(leader.store.shared()));
+    disk.set_capacity(Some(disk.used_bytes() + limits::REPLICA_FREE_BYTES_MIN + 100));
+    let copied = own.store.shared().copy(&source, &offer(ENTRIES - 1), &room(&disk)).await;
+    assert_eq!(copied.unwrap_err().to_string(), LogError::DiskFull.to_string());
+    disk.set_capacity(None);
+    own.store.shared().copy(&source, &offer(ENTRIES - 1), &room(&disk)).await.unwrap();
+}
+
+/// A replica of a group of three that lost some entries and is being filled anew; it voted in term 3.
+async fn refilling(net: &Net) -> Running {
+    let disk = replica(Some(5));
+    let options = LogOptions::default();
+    let (mut log, _) =
+        PartitionLog::open(Arc::new(disk.clone()), Path::new(DIR), PARTITION, options, 0).unwrap();
+    let mut state = GroupState::decode(&log.read_group_state().unwrap().unwrap()).unwrap();
+    state.set_lost();
+    state.set_vote(Vote::new(3, 2));
+    log.write_group_state(&state.encode()).unwrap();
+    drop(log);
+    Running::start(net, 1, disk).await
+}
+
+fn heartbeat(term: u64, node: NodeId, agreed: u64) -> AppendEntriesRequest<super::super::TypeConfig> {
+    AppendEntriesRequest {
+        vote: Vote::new_committed(term, node),
+        prev_log_id: Some(log_id(1, ENTRIES - 1)),
+        entries: Vec::new(),
+        leader_commit: Some(log_id(term, agreed)),
+    }
+}
+
+#[tokio::test]
+async fn a_deposed_leader_does_not_end_a_refill() {
+    let net = Net::default();
+    let running = refilling(&net).await;
+    let group = &running.group;
+    let answer = group.answer_append(heartbeat(1, 3, 2)).await;
+    assert!(matches!(answer, Answer::HigherVote(_)), "{answer:?}");
+    group.end_refill_if_done().await.unwrap();
+    assert!(group.is_refilling(), "what the deposed leader knew is not all that there is");
+    running.crash(&net, 1, &mut Random::new(0)).await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_request_is_broken_off_holds_its_place() {
+    let net = Net::default();
+    let running = refilling(&net).await;
+    let group = &running.group;
+    // Asked for, and given up at once.
+    assert!(group.receive_from(Silence, offer(20)).now_or_never().is_none());
+    let second = tokio::time::timeout(Duration::from_secs(5), group.receive_from(Silence, offer(20))).await;
+    assert_eq!(second.unwrap(), Err("a copy is under way already".to_owned()));
+    running.crash(&net, 1, &mut Random::new(0)).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_purges_nothing_and_retention_no_more_than_it_asked_for() {
+    let net = Net::default();
+    let disk = SimDisk::new();
+    let running = Running::start(&net, 1, disk.clone()).await;
+    let raft = running.group.raft();
+    raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
+    let wait = || raft.wait(Some(Duration::from_secs(20)));
+    wait().metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
+    let mut last = 0;
+    for _ in 0..8 {
+        let (proposal, _settled) = partition::Proposal::new(Vec::new());
+        last = raft.client_write(EntryData::Proposed(proposal)).await.unwrap().log_id.index;
+    }
+    raft.trigger().snapshot().await.unwrap();
+    wait()
+        .metrics(|metrics| metrics.snapshot.is_some_and(|at| at.index == last), "a snapshot")
+        .await
+        .unwrap();
+    raft.trigger().purge_log(2).await.unwrap();
+    wait().metrics(|metrics| metrics.purged.is_some(), "it is purged").await.unwrap();
+    assert_eq!(raft.metrics().borrow().purged.map(|at| at.index), Some(2));
+    assert_eq!(state_on(&disk).purged().map(|at| at.index), Some(2));
+    running.crash(&net, 1, &mut Random::new(0)).await;
+}
