@@ -82,6 +82,10 @@ pub const COPY_PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a whole copy may take before the leader asks again; what was copied by then stays.
 pub const COPY_TIME_MAX: Duration = Duration::from_secs(3600);
 
+/// How long a node that takes the place of a lost one may take to be filled, before it is looked again who is there: a
+/// copy, and what was written meanwhile.
+pub const REPLACE_TIME_MAX: Duration = Duration::from_secs(2 * 3600);
+
 /// Batch ids of each partition that are kept in memory: at 1,000 batches a second what the last quarter of a minute
 /// wrote, where nearly all retries fall. Older ids are looked up in the log's id lists.
 pub const HOT_BATCH_IDS_MAX: usize = 16_384;

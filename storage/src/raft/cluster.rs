@@ -12,8 +12,10 @@ use futures::future::join_all;
 use http::Method;
 use model::Partition;
 use model::wire::{ClusterNode, PartitionState};
+use openraft::ChangeMembers;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::client::NodeClient;
 use super::directory::{Directory, NodeCard};
@@ -38,6 +40,8 @@ pub struct Cluster {
     copies: usize,
     timing: Timing,
     client: NodeClient,
+    /// Shows no secret.
+    open_client: NodeClient,
     secret: Secret,
     directory: Arc<Directory>,
     /// In order of their partitions.
@@ -89,7 +93,22 @@ impl Cluster {
         let changing = groups.iter().map(|_| AtomicBool::new(false)).collect();
         let (stop, _) = watch::channel(false);
         let identity = Mutex::new(identity);
-        Self { own, identity, disk, data, copies, timing, client, secret, directory, groups, changing, stop }
+        let open_client = NodeClient::new(Secret::none());
+        Self {
+            own,
+            identity,
+            disk,
+            data,
+            copies,
+            timing,
+            client,
+            open_client,
+            secret,
+            directory,
+            groups,
+            changing,
+            stop,
+        }
     }
 
     /// What nodes have to know that want something of this one.
@@ -241,10 +260,11 @@ impl Cluster {
         }
     }
 
-    async fn ask(&self, url: &str) {
+    pub(super) async fn ask(&self, url: &str) {
         let (time_max, answer_max) = (limits::NODE_ASK_TIME_MAX, limits::NODE_ANSWER_BYTES_MAX);
         let own_card = format!("{url}/v1/node");
-        let asked = self.client.call(Method::GET, &own_card, Vec::new(), time_max, answer_max).await;
+        // It is asked where clients reach it, perhaps past others: the secret is for the nodes' own addresses alone.
+        let asked = self.open_client.call(Method::GET, &own_card, Vec::new(), time_max, answer_max).await;
         let card: NodeCard = match asked.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
             Ok(card) => card,
             Err(error) => {
@@ -257,8 +277,8 @@ impl Cluster {
             tracing::error!(%url, "a peer is this node itself, or was started on a copy of its data directory");
         } else if card.cluster.is_some() && own.cluster.is_some() && card.cluster != own.cluster {
             tracing::error!(%url, "the node is of another cluster, and is not heard");
-        } else {
-            self.directory.note(url, card);
+        } else if !self.directory.note(url, card) {
+            tracing::error!(%url, "the node does not say where other nodes reach it, and is not heard");
         }
     }
 
@@ -269,7 +289,8 @@ impl Cluster {
             .map(|(_, card)| card.and_then(|(card, is_recent)| is_recent.then_some(card)))
             .collect::<Option<_>>()?;
         all.push(self.card());
-        all.sort_by(|one, other| one.url.cmp(&other.url));
+        // Not by their URLs, of which each node may have another spelling.
+        all.sort_by_key(|card| card.id);
         Some(all)
     }
 
@@ -294,10 +315,8 @@ impl Cluster {
         if own.cluster.is_none() || everybody.iter().any(|card| card.cluster != own.cluster) {
             return;
         }
-        let candidates: Vec<Candidate> = everybody
-            .iter()
-            .map(|card| Candidate { url: card.url.clone(), zone: card.zone.clone() })
-            .collect();
+        let candidates: Vec<Candidate> =
+            everybody.iter().map(|card| Candidate { id: card.id, zone: card.zone.clone() }).collect();
         for group in &self.groups {
             let partition = group.partition();
             let is_founded = |card: &NodeCard| {
@@ -400,14 +419,22 @@ fn tell_changes(group: &Group, told: &mut Option<(Option<HexId>, u64, Option<Str
 }
 
 /// Puts one node in the place of another. Errors in words: there is nobody who would tell them apart.
-async fn replace(group: &Group, old: NodeId, new: NodeId, member: Member) -> Result<(), String> {
+pub(super) async fn replace(group: &Group, old: NodeId, new: NodeId, member: Member) -> Result<(), String> {
     let raft = group.raft();
-    raft.add_learner(new, member, true).await.map_err(|error| error.to_string())?;
+    // Returns once the node is filled; the node may be gone again before that.
+    let added = timeout(limits::REPLACE_TIME_MAX, raft.add_learner(new, member, true)).await;
+    added.map_err(|_| "it took too long to fill it".to_owned())?.map_err(|error| error.to_string())?;
     let mut voters: BTreeSet<NodeId> =
         raft.metrics().borrow().membership_config.membership().voter_ids().collect();
     voters.remove(&old);
     voters.insert(new);
     raft.change_membership(voters, false).await.map_err(|error| error.to_string())?;
+    let is_left = raft.metrics().borrow().membership_config.membership().get_node(&old).is_some();
+    if is_left {
+        // It did not vote, as one that was lost before it was filled: with the voters it does not go.
+        let gone = ChangeMembers::RemoveNodes(BTreeSet::from([old]));
+        raft.change_membership(gone, false).await.map_err(|error| error.to_string())?;
+    }
     Ok(())
 }
 

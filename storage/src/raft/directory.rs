@@ -1,12 +1,14 @@
 //! Where the nodes are that this node was told of: each is asked who it is, now and then.
 //!
-//! Invariants: only URLs that the operator gave are asked; a node of another cluster is none. What is known ages.
+//! Invariants: only hosts that the operator named are called, whatever a node says of itself: it names the port for
+//! other nodes, and no more. A node of another cluster is none. What is known ages.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::group::GroupStatus;
 use super::identity::HexId;
@@ -58,13 +60,15 @@ impl Directory {
         self.peers.keys()
     }
 
-    /// The node under this URL said this.
-    pub fn note(&self, url: &str, card: NodeCard) {
-        if let Some(peer) = self.peers.get(url) {
-            // Others know it by the URL that they were given.
-            let card = NodeCard { url: url.to_owned(), ..card };
-            *peer.lock() = Some(Seen { at: Instant::now(), card });
-        }
+    /// The node under this URL said this; whether it is of use.
+    pub fn note(&self, url: &str, card: NodeCard) -> bool {
+        let Some((peer, internal)) = self.peers.get(url).zip(internal_at(url, &card.internal)) else {
+            return false;
+        };
+        // Others know it by the URL that they were given.
+        let card = NodeCard { url: url.to_owned(), internal, ..card };
+        *peer.lock() = Some(Seen { at: Instant::now(), card });
+        true
     }
 
     /// What every node said last, and whether that is recent; `None` for one that never answered.
@@ -96,9 +100,45 @@ impl Directory {
     }
 }
 
+/// Where other nodes reach one that is known under `url`: at that host, and the port that it says.
+fn internal_at(url: &str, said: &str) -> Option<String> {
+    let (known, said) = (Url::parse(url).ok()?, Url::parse(said).ok()?);
+    Some(format!("http://{}:{}", known.host_str()?, said.port_or_known_default()?))
+}
+
 impl NodeCard {
     /// The node as a member of a group.
     pub fn member(&self) -> Member {
         Member { name: self.name.clone(), url: self.url.clone(), zone: self.zone.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(internal: &str) -> NodeCard {
+        NodeCard {
+            cluster: None,
+            id: HexId(7),
+            name: "n7".to_owned(),
+            url: "http://elsewhere:1".to_owned(),
+            internal: internal.to_owned(),
+            zone: None,
+            groups: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_node_is_called_at_the_host_that_the_operator_named_whatever_it_says() {
+        for (url, internal) in [("http://b:8081", "http://b:9"), ("http://[::1]:8081", "http://[::1]:9")] {
+            let directory = Directory::new([url.to_owned()]);
+            assert!(directory.note(url, card("http://elsewhere:9")));
+            assert_eq!(directory.internal_url(7).as_deref(), Some(internal));
+            assert_eq!((directory.url_of(7).as_deref(), directory.node_at(url)), (Some(url), Some(7)));
+        }
+        let directory = Directory::new(["http://b:8081".to_owned()]);
+        assert!(!directory.note("http://b:8081", card("nowhere")) && directory.internal_url(7).is_none());
+        assert!(!directory.note("http://c:8081", card("http://c:9")));
     }
 }

@@ -5,11 +5,13 @@
 
 use model::{BatchDigest, Partition};
 
+use super::identity::HexId;
+
 /// A node that may hold partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
-    /// What it is known by.
-    pub url: String,
+    /// Its number, by which all know it alike.
+    pub id: HexId,
     /// Where it stands.
     pub zone: Option<String>,
 }
@@ -20,7 +22,7 @@ pub(super) fn choose(partition: Partition, candidates: &[Candidate], copies: usi
     let mut ranked: Vec<(u64, usize)> = candidates
         .iter()
         .enumerate()
-        .map(|(place, candidate)| (weight(partition, &candidate.url), place))
+        .map(|(place, candidate)| (weight(partition, candidate.id), place))
         .collect();
     ranked.sort_unstable_by(|one, other| other.cmp(one));
     let mut chosen: Vec<usize> = Vec::new();
@@ -43,8 +45,8 @@ pub(super) fn choose(partition: Partition, candidates: &[Candidate], copies: usi
     chosen
 }
 
-fn weight(partition: Partition, url: &str) -> u64 {
-    BatchDigest::of(format!("{partition} {url}").as_bytes()).get()
+fn weight(partition: Partition, id: HexId) -> u64 {
+    BatchDigest::of(format!("{partition} {id}").as_bytes()).get()
 }
 
 #[cfg(test)]
@@ -53,7 +55,7 @@ mod tests {
 
     fn nodes(count: usize, zones: usize) -> Vec<Candidate> {
         let zone = |n: usize| (zones > 0).then(|| format!("z{}", n % zones));
-        (0..count).map(|n| Candidate { url: format!("http://10.0.0.{n}:8081"), zone: zone(n) }).collect()
+        (0..count).map(|n| Candidate { id: HexId(n as u64 * 0x9E37_79B9), zone: zone(n) }).collect()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Replicas over disks that fail as told.
 
+mod cluster;
 mod found_log;
 mod net;
 mod replica;

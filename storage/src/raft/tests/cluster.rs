@@ -1,0 +1,69 @@
+//! What a node does among the others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::super::client::NodeClient;
+use super::super::cluster::replace;
+use super::super::types::Member;
+use super::super::{Cluster, ClusterParts, Directory, HexId, Identity, Own, Secret, Timing};
+use super::net::{ELECTION, Net, Running};
+use crate::log::RealDisk;
+use crate::log::tests::random::Random;
+use crate::log::tests::sim_disk::SimDisk;
+
+#[tokio::test]
+async fn the_secret_is_not_shown_where_clients_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    std::fs::write(&path, "0123456789abcdef\n").unwrap();
+    let secret = Secret::read(&path).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let cluster = Cluster::new(ClusterParts {
+        own: Own { member: Member::default(), internal: String::new() },
+        identity: Identity { node: HexId(1), cluster: None },
+        disk: Arc::new(RealDisk),
+        data: dir.path().to_owned(),
+        copies: 3,
+        timing: Timing::new(ELECTION),
+        client: NodeClient::new(secret.clone()),
+        secret,
+        directory: Arc::new(Directory::new([url.clone()])),
+        groups: Vec::new(),
+    });
+    let answer = async {
+        let (mut peer, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(peer.read_u8().await.unwrap());
+        }
+        peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        String::from_utf8(head).unwrap()
+    };
+    let (head, ()) = tokio::join!(answer, cluster.ask(&url));
+    assert!(head.starts_with("GET /v1/node "), "{head}");
+    assert!(!head.to_lowercase().contains("authorization") && !head.contains("0123456789abcdef"), "{head}");
+}
+
+#[tokio::test]
+async fn a_node_that_was_lost_before_it_was_filled_is_no_member_once_another_has_its_place() {
+    let net = Net::default();
+    let first = Running::start(&net, 1, SimDisk::new()).await;
+    let raft = first.group.raft();
+    raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
+    let leads = raft.wait(Some(Duration::from_secs(20)));
+    leads.metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
+    raft.add_learner(2, Member::default(), false).await.unwrap();
+    let third = Running::start(&net, 3, SimDisk::new()).await;
+    replace(&first.group, 2, 3, Member::default()).await.unwrap();
+    let members: Vec<_> = first.group.status().members.iter().map(|one| (one.id.0, one.votes)).collect();
+    assert_eq!(members, [(1, true), (3, true)]);
+    for (node, running) in [(1, first), (3, third)] {
+        running.crash(&net, node, &mut Random::new(0)).await;
+    }
+}
