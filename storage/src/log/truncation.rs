@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{BatchId, Offset};
+use model::BatchId;
 
 use super::batch_index::BatchIndex;
 use super::disk::OpenMode;
@@ -59,9 +59,10 @@ impl PartitionLog {
         Ok(self.first_bad_entry()?.is_some())
     }
 
-    /// The index of the first entry that is damaged, missing, or behind one that is.
+    /// The index of the first entry that is damaged, missing, or behind one that is. An entry of several batches is
+    /// damaged when any of them is.
     fn first_bad_entry(&self) -> Result<Option<u64>, LogError> {
-        let mut next: Option<(u64, Offset)> = None;
+        let mut last: Option<BatchHeader> = None;
         for segment in self.shared.segments().iter() {
             let damage = segment.damage().listed;
             let is_damaged = |header: &BatchHeader| {
@@ -76,19 +77,21 @@ impl PartitionLog {
                 if bad.is_some() {
                     return;
                 }
+                // The entry that has to come now: the one before goes on, or has ended.
+                let next = last.as_ref().map(|last| last.log_index + u64::from(!last.continues));
                 match header {
                     Ok(header) => {
-                        let follows = next.is_none_or(|(index, offset)| {
-                            (header.log_index == index || header.log_index + 1 == index)
-                                && header.base_offset == offset
+                        let follows = last.as_ref().is_none_or(|last| {
+                            (header.log_index == last.log_index || header.log_index == last.log_index + 1)
+                                && header.base_offset == last.end_offset()
                         });
                         if !follows || header.log_index == 0 || is_damaged(&header) {
-                            bad = Some(next.map_or(1, |(index, _)| index.min(header.log_index.max(1))));
+                            bad = Some(next.map_or(1, |next| next.min(header.log_index.max(1))));
                         } else {
-                            next = Some((header.log_index + 1, header.end_offset()));
+                            last = Some(header);
                         }
                     }
-                    Err(_) => bad = Some(next.map_or(1, |(index, _)| index)),
+                    Err(_) => bad = Some(next.unwrap_or(1)),
                 }
             })?;
             if bad.is_some() {

@@ -39,22 +39,19 @@ pub(super) fn replica(applied: Option<u64>) -> SimDisk {
     disk
 }
 
-/// The index in which the header of an entry is, and where.
-fn header_of(disk: &SimDisk, log_index: u64) -> (PathBuf, usize) {
+/// Alters a header of an entry: of its batches the `batch`-th.
+fn damage(disk: &SimDisk, log_index: u64, batch: usize) {
     let indexes = disk.names().into_iter().filter(|name| name.ends_with(".batches"));
-    indexes
-        .filter_map(|name| {
-            let index = Path::new(DIR).join(name);
-            let is_it = |header: &[u8]| header[88..96] == log_index.to_le_bytes() && header[4] < 3;
-            let place = disk.read(&index).chunks(128).skip(1).position(is_it)?;
-            Some((index, (place + 1) * 128))
-        })
-        .next()
-        .unwrap()
-}
-
-fn damage(disk: &SimDisk, log_index: u64) {
-    let (index, position) = header_of(disk, log_index);
+    let headers = indexes.flat_map(|name| {
+        let index = Path::new(DIR).join(name);
+        let count = disk.read(&index).len() / 128;
+        (1..count).map(move |place| (index.clone(), place * 128))
+    });
+    let is_of_entry = |(index, position): &(PathBuf, usize)| {
+        let header = &disk.read(index)[*position..position + 128];
+        header[88..96] == log_index.to_le_bytes() && header[4] < 3
+    };
+    let (index, position) = headers.filter(is_of_entry).nth(batch).unwrap();
     let mut bytes = disk.read(&index);
     bytes[position + 60] ^= 1;
     disk.put(&index, &bytes);
@@ -72,7 +69,7 @@ fn copy_of(disk: &SimDisk) -> SimDisk {
 fn a_crash_while_damage_is_cut_off_leaves_no_replica_that_votes_without_what_it_acknowledged() {
     for (victim, applied) in [(1, Some(5)), (3, Some(5)), (3, None), (6, Some(2))] {
         let damaged = replica(applied);
-        damage(&damaged, victim);
+        damage(&damaged, victim, 0);
         for call in 1.. {
             let disk = copy_of(&damaged);
             let (mut log, report) = open(&disk);
@@ -91,6 +88,36 @@ fn a_crash_while_damage_is_cut_off_leaves_no_replica_that_votes_without_what_it_
             if is_done {
                 break;
             }
+        }
+    }
+}
+
+#[test]
+fn of_an_entry_of_several_batches_nothing_is_kept_when_one_of_them_is_damaged() {
+    for (segment_bytes_max, victim) in [(1 << 20, 4), (1 << 20, 1), (1500, 4), (1500, 1)] {
+        for batch_of_victim in 0..3 {
+            let disk = SimDisk::new();
+            let options = LogOptions { segment_bytes_max, ..LogOptions::default() };
+            let dir = Path::new(DIR);
+            let open = |disk: &SimDisk| {
+                PartitionLog::open(Arc::new(disk.clone()), dir, Partition::new(0), options.clone(), 0)
+                    .unwrap()
+            };
+            let (mut log, _) = open(&disk);
+            log.write_group_state(&GroupState::default().encode()).unwrap();
+            for log_index in 1..=ENTRIES {
+                let batches = (0..3).map(|number| batch(log_index * 10 + number, 2)).collect();
+                let content = EntryContent::Batches(batches);
+                log.append_entries(&[NewEntry { log_index, term: 1, appended_at_ms: 0, content }]).unwrap();
+                log.sync().unwrap();
+            }
+            drop(log);
+            damage(&disk, victim, batch_of_victim);
+            let (mut log, report) = open(&disk);
+            FoundLog::prepare(&mut log, &report).unwrap();
+            assert!(state_of(&log).is_refilling());
+            assert_eq!(log.last_index().unwrap_or(0), victim - 1, "batch {batch_of_victim}");
+            assert_eq!(log.written_end().get(), (victim - 1) * 6);
         }
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct NetState {
     pub(super) delay: Duration,
     /// How many entries each replica keeps of what is agreed on; all of them, if it is not said.
     pub(super) purge_after: Option<u64>,
+    /// How often a replica got whole segments.
+    pub(super) copies: u64,
 }
 
 /// The line from one node to another.
@@ -142,6 +144,7 @@ impl RaftNetwork<TypeConfig> for Line {
             let group = self.net.reach(self.from, self.to).await?;
             let source = LineSource { net: self.net.clone(), from: self.to, to: self.from };
             let vote = group.receive_from(source, offer).await.map_err(NetError::Replica)?;
+            self.net.0.lock().copies += 1;
             self.comes_back(vote)
         };
         tokio::select! {
