@@ -52,7 +52,7 @@ pub struct StoreShared {
     saved_applied: Mutex<Option<LogId>>,
     pub(super) recent: Mutex<RecentEntries>,
     /// How often the log's end was cut off, counted before and after: odd while it is being done.
-    cuts: AtomicU64,
+    pub(super) cuts: AtomicU64,
     /// Whether a snapshot was asked for: without one the library may not purge.
     pub(super) has_snapshot: AtomicBool,
 }

@@ -1,21 +1,22 @@
 //! One replica that runs: what it makes of leaders, snapshots and purges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use model::{Offset, Partition};
 use openraft::raft::AppendEntriesRequest;
-use openraft::storage::{RaftLogStorage, RaftStateMachine};
-use openraft::{SnapshotMeta, StoredMembership};
+use openraft::storage::{RaftLogReader as _, RaftLogStorage, RaftLogStorageExt as _, RaftStateMachine};
+use openraft::{EntryPayload, SnapshotMeta, StoredMembership};
 
 use super::super::codec::Answer;
 use super::super::room::Room;
 use super::super::snapshot::{Offer, PieceOf, SegmentSource, SnapshotData};
 use super::super::state::GroupState;
-use super::super::types::{EntryData, Member, NodeId, Vote, log_id};
+use super::super::types::{Entry, EntryData, Member, Membership, NodeId, Vote, log_id};
 use super::super::{FoundLog, LogStore, StateMachine};
 use super::found_log::{ENTRIES, replica};
 use super::net::{DIR, Net, PARTITION, Running};
@@ -206,6 +207,25 @@ async fn a_vote_that_is_given_while_the_log_is_purged_or_replaced_is_not_forgott
     access.save_state(voted_again).await.unwrap();
     installing.await.unwrap();
     assert_eq!(state_on(&disk).vote(), Some(Vote::new(5, 1)));
+}
+
+#[tokio::test]
+async fn who_reads_for_others_while_the_log_is_cut_off_reads_nothing_and_goes_on() {
+    let mut own = store(&replica(None));
+    let at = log_id(1, ENTRIES);
+    let members = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, Member::default())]));
+    let entry = Entry { log_id: at, payload: EntryPayload::Membership(members) };
+    own.store.blocking_append([entry]).await.unwrap();
+    let mut source = own.store.get_log_reader().await;
+    assert_eq!(source.try_get_log_entries(at.index..at.index + 1).await.unwrap().len(), 1);
+    // The members that an entry has set go before the entry does.
+    let shared = own.store.shared();
+    shared.state.lock().cut_changes(at.index);
+    shared.cuts.fetch_add(1, Ordering::AcqRel);
+    assert!(source.try_get_log_entries(at.index..at.index + 1).await.unwrap().is_empty());
+    // Where nothing was cut off, members that nobody knows are a failure.
+    shared.cuts.fetch_add(1, Ordering::AcqRel);
+    source.try_get_log_entries(at.index..at.index + 1).await.unwrap_err();
 }
 
 #[tokio::test]
