@@ -1,6 +1,6 @@
 //! Searches of a corpus, with indexes and without, in one run: `cargo bench -p storage --bench query -- CORPUS [DIR]`.
 //!
-//! CORPUS is made by `cargo run --release -p loadgen -- --out CORPUS --total 1000000 --seed 1 --profile rich`. What the
+//! `cargo xtask bench query` makes the corpus by the load generator (`--out CORPUS --seed 1 --profile rich`). What the
 //! ingest adds is spliced in here, and the records are stored as the ingest would: batches of 1,000, each cut by
 //! partition. Files are made below DIR, by default in the system's directory for temporary files.
 //!

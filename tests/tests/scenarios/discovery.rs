@@ -32,10 +32,13 @@ async fn a_node_that_does_not_hold_a_partition_names_the_one_that_does_while_it_
     };
     let names_it = async || (named(&cluster).await == url).then_some(());
     eventually("the first node names the third", NOTICED_MAX, names_it).await;
-    let nodes = cluster.described_by(0).await.nodes;
-    let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
+    // The third may be heard of before the second.
+    let nodes = eventually("the first node has heard of both", NOTICED_MAX, async || {
+        let nodes = cluster.described_by(0).await.nodes;
+        (nodes.len() == 3 && nodes.iter().all(|node| node.alive)).then_some(nodes)
+    });
+    let names: Vec<_> = nodes.await.into_iter().map(|node| node.name).collect();
     assert_eq!(names[0], "node-1", "{names:?}");
-    assert!(nodes.iter().all(|node| node.alive) && nodes.len() == 3, "{nodes:?}");
 
     cluster.nodes[2].kill();
     let names_nobody = async || named(&cluster).await.is_empty().then_some(());

@@ -12,5 +12,6 @@ pub(crate) mod ingest;
 mod load;
 mod parts;
 mod post;
+pub(crate) mod query;
 pub(crate) mod scale;
 pub(crate) mod storage;

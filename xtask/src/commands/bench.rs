@@ -1,6 +1,6 @@
 //! `cargo xtask bench`.
 
-use crate::bench::{component, ingest, scale, storage};
+use crate::bench::{component, ingest, query, scale, storage};
 
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
@@ -9,6 +9,8 @@ pub(crate) enum Benchmark {
     Ingest(ingest::IngestArguments),
     /// The component's record path: in wasm against native, and against other JSON parsers
     Component(component::ComponentArguments),
+    /// Searches of a corpus, each with indexes and without, in one run
+    Query(query::QueryArguments),
     /// Records/s and CPU by the number of ingests behind nginx
     Scale(scale::ScaleArguments),
     /// One storage node: appends against a bare loop, group commit, recovery; then the log engine's own benchmarks
@@ -23,6 +25,7 @@ pub(crate) fn run(benchmark: &Benchmark) -> anyhow::Result<()> {
     match benchmark {
         Benchmark::Ingest(arguments) => ingest::run(arguments),
         Benchmark::Component(arguments) => component::run(arguments),
+        Benchmark::Query(arguments) => query::run(arguments),
         Benchmark::Scale(arguments) => scale::run(arguments),
         Benchmark::Storage(arguments) => storage::run(arguments),
     }
