@@ -21,6 +21,9 @@ use serde::Deserialize;
 const ROUTES: [&str; 7] =
     ["/v1/logs", "/v1/query", "/v1/wal", "/v1/wal/replay", "/healthz", "/readyz", "/metrics"];
 
+/// What a record can be rejected for.
+const FIELDS: [&str; 6] = ["message", "service", "level", "timestamp", "labels", wire::REJECTED_WHOLE];
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -30,6 +33,7 @@ pub(crate) struct Metrics {
     request_bytes: Counter,
     records: Family<OutcomeLabel, Counter>,
     rejections: Family<ReasonLabel, Counter>,
+    rejected: Family<FieldLabel, Counter>,
     forwards: Family<StatusLabel, Counter>,
     forward_seconds: Histogram,
     forward_retries: Counter,
@@ -58,6 +62,11 @@ struct OutcomeLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FieldLabel {
+    field: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +117,7 @@ impl Metrics {
             request_bytes: Counter::default(),
             records: Family::default(),
             rejections: Family::default(),
+            rejected: Family::default(),
             forwards: Family::default(),
             forward_seconds: Buckets.new_metric(),
             forward_retries: Counter::default(),
@@ -117,6 +127,9 @@ impl Metrics {
         // Those that alerts and panels ask for are there from the start: what never happened is 0, not unknown.
         for outcome in ["stored", "queued", "rejected"] {
             new.records.get_or_create(&OutcomeLabel { outcome }).inc_by(0);
+        }
+        for field in FIELDS {
+            new.rejected.get_or_create(&FieldLabel { field }).inc_by(0);
         }
         for reason in ["invalid", "unavailable"] {
             new.rejections.get_or_create(&ReasonLabel { reason }).inc_by(0);
@@ -136,6 +149,8 @@ impl Metrics {
         r.register("ingest_records", help, self.records.clone());
         let help = "Requests of records that were refused whole, by reason";
         r.register("ingest_rejections", help, self.rejections.clone());
+        let help = "Records rejected as invalid, by the field at fault, or record for the record as a whole";
+        r.register("ingest_rejected_records", help, self.rejected.clone());
         let help = "Calls to storage, by its status, or none where there was no answer";
         r.register("ingest_forwards", help, self.forwards.clone());
         let help = "Time of a call to storage, until its answer's head or its failure";
@@ -177,6 +192,10 @@ impl Metrics {
         {
             self.records.get_or_create(&OutcomeLabel { outcome }).inc_by(count);
         }
+        let fields = answer.get(wire::REJECTED_FIELDS).and_then(|value| value.to_str().ok());
+        for (field, count) in fields.into_iter().flat_map(by_field) {
+            self.rejected.get_or_create(&FieldLabel { field }).inc_by(count);
+        }
         if let Some(reason) = rejection(status) {
             self.rejections.get_or_create(&ReasonLabel { reason }).inc();
         }
@@ -191,6 +210,14 @@ impl Metrics {
             self.forward_retries.inc();
         }
     }
+}
+
+/// The counts of [`wire::REJECTED_FIELDS`], of the fields that there are.
+fn by_field(counts: &str) -> impl Iterator<Item = (&'static str, u64)> {
+    counts.split(',').filter_map(|count| {
+        let (name, count) = count.trim().split_once('=')?;
+        Some((FIELDS.into_iter().find(|field| *field == name)?, count.parse().ok()?))
+    })
 }
 
 /// A call that brings records to storage.

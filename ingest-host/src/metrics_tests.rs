@@ -14,7 +14,9 @@ fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 fn busy() -> Metrics {
     let metrics = Metrics::new();
     let note = RequestNote::new(&Method::POST, "/v1/logs", 700, Duration::from_millis(3));
-    metrics.note_request(&note, 202, &headers(&[("received", "5"), ("queued", "2"), ("rejected", "1")]));
+    let fields = ("rejected-fields", "message=2, record=1, passwd=7");
+    let counts = [("received", "5"), ("queued", "2"), ("rejected", "3"), fields];
+    metrics.note_request(&note, 202, &headers(&counts));
     metrics.note_request(&note, 413, &HeaderMap::new());
     let strange = RequestNote::new(&Method::TRACE, "/etc/passwd", 0, Duration::ZERO);
     metrics.note_request(&strange, 404, &HeaderMap::new());
@@ -47,7 +49,10 @@ fn what_happened_is_shown() {
         r#"ingest_requests_total{method="other",route="none",status="404"} 1"#,
         r#"ingest_records_total{outcome="stored"} 3"#,
         r#"ingest_records_total{outcome="queued"} 2"#,
-        r#"ingest_records_total{outcome="rejected"} 1"#,
+        r#"ingest_records_total{outcome="rejected"} 3"#,
+        r#"ingest_rejected_records_total{field="message"} 2"#,
+        r#"ingest_rejected_records_total{field="record"} 1"#,
+        r#"ingest_rejected_records_total{field="level"} 0"#,
         r#"ingest_rejections_total{reason="too_large"} 1"#,
         "ingest_request_body_bytes_total 1400",
         r#"ingest_forwards_total{status="200"} 1"#,

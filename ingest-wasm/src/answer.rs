@@ -64,7 +64,7 @@ pub fn none_valid(rejections: &Rejections) -> Answer {
     let detail = format!("none of {count} records is valid; record {}: {what}{}", first.index, first.error);
     let problem = Problem::new(400, detail).at_record(first.index);
     let problem = if first.field.is_empty() { problem } else { problem.in_field(&first.field) };
-    Answer::problem(&problem).with("rejected", count.to_string())
+    with_rejections(Answer::problem(&problem), rejections)
 }
 
 fn taken_all(taken: &Taken<'_>, queued: usize) -> Answer {
@@ -86,10 +86,20 @@ fn taken_all(taken: &Taken<'_>, queued: usize) -> Answer {
 
 /// The counts in headers too: who forwards the answer, or keeps counters, need not read its body.
 fn counted(answer: Answer, taken: &Taken<'_>, queued: usize) -> Answer {
-    let answer = answer
-        .with("received", taken.received.to_string())
-        .with("rejected", taken.rejections.count.to_string());
+    let answer = with_rejections(answer.with("received", taken.received.to_string()), taken.rejections);
     if queued > 0 { answer.with("queued", queued.to_string()) } else { answer }
+}
+
+fn with_rejections(answer: Answer, rejections: &Rejections) -> Answer {
+    let answer = answer.with("rejected", rejections.count.to_string());
+    if rejections.by_field.is_empty() {
+        return answer;
+    }
+    let of_field = |(field, count): (&&str, &usize)| {
+        format!("{}={count}", if field.is_empty() { wire::REJECTED_WHOLE } else { field })
+    };
+    let fields: Vec<_> = rejections.by_field.iter().map(of_field).collect();
+    answer.with(wire::REJECTED_FIELDS, fields.join(", "))
 }
 
 /// The durability that every batch has reached. `None` if storage did not name one for each.
@@ -174,7 +184,8 @@ mod tests {
 
     fn rejections(count: usize) -> Rejections {
         let rejected = |index| Rejected { index, field: "message".into(), error: "is missing".into() };
-        Rejections { listed: (0..count.min(100)).map(rejected).collect(), count }
+        let by_field = (count > 0).then_some(("message", count)).into_iter().collect();
+        Rejections { listed: (0..count.min(100)).map(rejected).collect(), count, by_field }
     }
 
     fn answered(rejected: usize, is_minimal: bool, outcomes: &[Outcome]) -> Answer {
@@ -223,6 +234,7 @@ mod tests {
                 content-type: application/json
                 received: 5
                 rejected: 1
+                rejected-fields: message=1
                 durability: leader
                 {"received":5,"rejected":[{"index":0,"field":"message","error":"is missing"}]}"#]],
         );
@@ -321,6 +333,7 @@ mod tests {
                 400
                 content-type: application/problem+json
                 rejected: 3
+                rejected-fields: message=3
                 {"status":400,"title":"Bad Request","detail":"none of 3 records is valid; record 0: message: is missing","index":0,"field":"message"}"#]],
         );
     }

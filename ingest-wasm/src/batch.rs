@@ -4,6 +4,8 @@
 //! Invariant: a batch has as many lines as records, in the order in which they were sent; a record is in one batch or
 //! among the rejections. This module must not know how records are separated in a body, nor where batches go.
 
+use std::collections::BTreeMap;
+
 use model::bytes::equal;
 use model::ids::BatchDigester;
 use model::limits::{INGEST_RECORDS_MAX, RECORD_BYTES_MAX, REJECTED_LISTED_MAX};
@@ -40,6 +42,8 @@ pub struct Rejections {
     pub listed: Vec<Rejected>,
     /// How many there are.
     pub count: usize,
+    /// How many there are by the field at fault, empty for the record as a whole.
+    pub by_field: BTreeMap<&'static str, usize>,
 }
 
 /// A request's records.
@@ -176,6 +180,7 @@ impl<'a, 'b> Grouping<'a, 'b> {
 
     fn note_rejection(&mut self, index: usize, fault: &Fault) {
         self.rejections.count += 1;
+        *self.rejections.by_field.entry(fault.field).or_default() += 1;
         if self.rejections.listed.len() < REJECTED_LISTED_MAX {
             let (field, error) = (fault.field.to_owned(), fault.error.clone().into_owned());
             self.rejections.listed.push(Rejected { index, field, error });

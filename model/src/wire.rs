@@ -29,6 +29,11 @@ pub const SCOPE: &str = "edgelog-scope";
 pub const SCOPE_NODE: &str = "node";
 /// The value of [`SCOPE`] in the answer of a node that asked the others too; one that did not says [`SCOPE_NODE`].
 pub const SCOPE_CLUSTER: &str = "cluster";
+/// How many records were rejected for which of their fields, as in `message=2, labels=1`; [`REJECTED_WHOLE`] stands for
+/// the record as a whole.
+pub const REJECTED_FIELDS: &str = "rejected-fields";
+/// See [`REJECTED_FIELDS`].
+pub const REJECTED_WHOLE: &str = "record";
 /// Names what an answer lacks, and why; absent from whole answers.
 pub const PARTIAL: &str = "partial";
 
