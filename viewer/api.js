@@ -48,10 +48,21 @@ export function parseStats(header) {
 }
 
 /**
+ * How many milliseconds old may be what an answer was made of: without end, where no node knows; `null` where that is
+ * no question.
+ * @returns {number | null}
+ */
+export function parseStaleness(header) {
+  if (!header) return null;
+  const ms = Number(header);
+  return Number.isFinite(ms) ? ms : Infinity;
+}
+
+/**
  * Searches. Rows are handed over as they arrive.
  * @param {URLSearchParams} params
  * @param {{signal?: AbortSignal, onRows: (rows: import('./rows.js').Row[]) => void}} options
- * @returns {Promise<{cursor: string | null, stats: Stats | null, partial: string | null}>}
+ * @returns {Promise<{cursor: string | null, stats: Stats | null, partial: string | null, staleness: number | null}>}
  */
 export async function search(params, { signal, onRows }) {
   const asked = new URLSearchParams(params);
@@ -59,7 +70,10 @@ export async function search(params, { signal, onRows }) {
   const response = await get(`/v1/search?${asked}`, { signal, accept: 'application/x-ndjson' });
   await readRows(response, onRows);
   const { headers } = response;
-  return { cursor: headers.get('Next-Cursor'), stats: parseStats(headers.get('Query-Stats')), partial: partialOf(response) };
+  return {
+    cursor: headers.get('Next-Cursor'), stats: parseStats(headers.get('Query-Stats')),
+    partial: partialOf(response), staleness: parseStaleness(headers.get('Edgelog-Staleness')),
+  };
 }
 
 /** The records around one, in the order of their offsets. */

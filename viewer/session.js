@@ -39,6 +39,8 @@ export class Session {
     this.error = null;
     this.moreError = null;
     this.partial = null;
+    /** How many milliseconds old the rows' answers may be; `null` where that is no question. */
+    this.staleness = null;
     /** The last histogram, when it came, and, if its range moves with the present, how long that is. */
     this.histogram = { value: null, error: null, partial: null, loading: false, at: 0, span: 0 };
     this.services = { value: null, error: null, partial: null };
@@ -54,7 +56,7 @@ export class Session {
     this.#stop();
     this.state = state;
     this.phase = 'loading';
-    this.error = this.moreError = this.partial = null;
+    this.error = this.moreError = this.partial = this.staleness = null;
     this.cursor = null;
     this.loadingMore = false;
     this.tail = null;
@@ -114,6 +116,7 @@ export class Session {
       this.cursor = answer.cursor;
       this.stats = answer.stats;
       this.partial = answer.partial;
+      this.staleness = answer.staleness;
       if (first && !this.state.tail) this.#loadExtent(signal);
     } catch (error) {
       if (isAbort(error) || signal.aborted) return;

@@ -6,6 +6,9 @@ import { isFiltered, rangeParams } from './state.js';
 import { formatBytes, formatCount, plural } from './text.js';
 import { ago, formatLocal, parseTime } from './time.js';
 
+/** From when on it is worth telling that an answer is made of what a node knew earlier: longer than an election takes. */
+const STALENESS_SHOWN_MS = 10_000;
+
 /** `1,234 records · scanned 3.2 MB, skipped 96 % · 4 ms` */
 export function StatsText({ session }) {
   const { rows, stats, tail, phase, error } = session;
@@ -46,7 +49,7 @@ function tailText({ status, received, paused }) {
 
 /** What is wrong, above the list. */
 export function Notices({ session, state, onRetry }) {
-  const { error, partial, tail, services, rows } = session;
+  const { error, partial, staleness, tail, services, rows } = session;
   const partials = new Set([partial, services.partial].filter(Boolean));
   return html`<div class="notices">
     ${error && rows.length > 0 && html`<div class="notice is-error" role="alert"><${Icon} name="alert" />
@@ -57,7 +60,15 @@ export function Notices({ session, state, onRetry }) {
     ${!error && [...partials].map((reason) => html`<div class="notice is-partial" role="status"><${Icon} name="alert" />
       <span><strong>Partial.</strong> Records are missing from this answer: ${reason}</span>
       ${state.tail ? null : html`<button type="button" class="button small" onClick=${onRetry}>Search again</button>`}</div>`)}
+    ${!error && !tail && staleness > STALENESS_SHOWN_MS && html`<div class="notice is-partial" role="status"><${Icon} name="alert" />
+      <span><strong>Old.</strong> ${staleText(staleness)}</span>
+      <button type="button" class="button small" onClick=${onRetry}>Search again</button></div>`}
   </div>`;
+}
+
+function staleText(staleness) {
+  const since = Number.isFinite(staleness) ? `for ${Math.round(staleness / 1000)} s` : 'since its start';
+  return `A node that answered has not heard ${since} that it has all records: the newest may be missing.`;
 }
 
 /** Why there is no answer at all. */

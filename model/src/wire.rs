@@ -37,6 +37,12 @@ pub const REJECTED_WHOLE: &str = "record";
 /// Names what an answer lacks, and why; absent from whole answers.
 pub const PARTIAL: &str = "partial";
 
+/// How many milliseconds old may be what an answer was made of, where partitions have several copies; or
+/// [`STALENESS_UNKNOWN`].
+pub const STALENESS: &str = "edgelog-staleness";
+/// The value of [`STALENESS`] of a replica that has not heard of its leader since its start.
+pub const STALENESS_UNKNOWN: &str = "unknown";
+
 /// Newline-delimited JSON: one value a line.
 pub const NDJSON: &str = "application/x-ndjson";
 /// JSON.

@@ -200,8 +200,11 @@ async fn read(shared: Arc<Shared>, mut chance: ChaCha8Rng) -> Vec<Operation> {
         let place = chance.random_range(0..shared.urls.len());
         let end = shared.end.load(Relaxed);
         let from = end.saturating_sub(chance.random_range(0..READ_LIMIT / 2));
+        // Those that may not miss anything are asked of anybody too: one that should not answer must not.
+        let is_current = chance.random();
+        let consistency = if is_current { "linearizable" } else { "stale" };
         let url = format!(
-            "{}/v1/read?partition={}&offset={from}&limit={READ_LIMIT}",
+            "{}/v1/read?partition={}&offset={from}&limit={READ_LIMIT}&consistency={consistency}",
             shared.urls[place], shared.partition
         );
         let began = shared.begin.elapsed();
@@ -212,8 +215,7 @@ async fn read(shared: Arc<Shared>, mut chance: ChaCha8Rng) -> Vec<Operation> {
         {
             let records: Vec<String> = answer.ndjson::<EnrichedRecord>().into_iter().map(seen).collect();
             let is_to_end = (records.len() as u64) < READ_LIMIT;
-            // Followers answer too, with what they know to be committed.
-            let event = Event::Read { from, records, is_to_end, is_current: false };
+            let event = Event::Read { from, records, is_to_end, is_current };
             operations.push(Operation { began, ended: shared.begin.elapsed(), event });
         }
         tokio::time::sleep(PAUSE).await;

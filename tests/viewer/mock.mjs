@@ -16,7 +16,7 @@ export class MockNode {
     /** @type {{partition: number, offset: number, record: object}[]} by time */
     this.stored = [];
     this.tails = new Set();
-    /** What goes wrong: `{[path]: {status, problem, partial, breakAfter, until}}`; what waits `until` a promise is kept is the break, else the answer. */
+    /** What goes wrong: `{[path]: {status, problem, partial, staleness, breakAfter, until}}`; what waits `until` a promise is kept is the break, else the answer. */
     this.faults = {};
     this.append(records);
   }
@@ -51,6 +51,7 @@ export class MockNode {
     const fault = this.faults[route] ?? {};
     if (fault.breakAfter === undefined) await fault.until;
     if (fault.partial) response.setHeader('Partial', fault.partial);
+    if (fault.staleness) response.setHeader('Edgelog-Staleness', fault.staleness);
     if (fault.status) return json(response, fault.problem, fault.status, 'application/problem+json');
     if (url.pathname === '/v1/search') return this.#search(url.searchParams, response, fault);
     if (url.pathname === '/v1/histogram') return json(response, this.#histogram(url.searchParams));

@@ -195,6 +195,22 @@ test('partial answers name what they lack', async () => {
   assert.deepEqual(await axe(page), []);
 });
 
+test('an answer of a node that was long without its leader says how old it may be', async () => {
+  node.faults = { search: { staleness: '9000' } };
+  await open();
+  await stats(/^500 records/);
+  assert.equal(await page.locator('.notice').count(), 0);
+  for (const [staleness, text] of [['42400', 'for 42 s'], ['unknown', 'since its start']]) {
+    node.faults = { search: { staleness } };
+    await open();
+    await page.locator('.notice.is-partial', { hasText: text }).waitFor();
+  }
+  assert.deepEqual(await axe(page), []);
+  node.faults = {};
+  await page.click('.notice button');
+  await page.locator('.notice').waitFor({ state: 'detached' });
+});
+
 test('while the next answer is awaited the old rows stay and say so', async () => {
   await open();
   await stats(/^500 of/);

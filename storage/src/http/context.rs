@@ -7,16 +7,18 @@ use axum::response::Response;
 
 use super::error::ApiError;
 use super::scope::{self, PeerAnswers, Scope};
-use super::search::{QUERY_STATS, note, records_response};
+use super::search::{note, records_response, stats_of};
 use super::{Shared, parameters};
-use crate::query::{ContextQuery, Format, Plan, RecordWriter, RecordsAnswer, Stats};
+use crate::query::{ContextQuery, Format, Plan, RecordWriter, RecordsAnswer};
 
 /// Reads a record and its neighbours.
 pub(super) async fn context(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
     let query = ContextQuery::parse(parameters::pairs(&parameters))?;
     let format = parameters::format(request.headers(), Format::Ndjson);
-    if let Scope::Cluster(plan) = scope::of(&shared, request.headers(), Some(query.partition))?
+    let scope = scope::of(&shared, request.headers(), Some(query.partition))?;
+    let staleness = scope.staleness(&shared, Some(query.partition));
+    if let Scope::Cluster(plan) = scope
         && !shared.app.has_copy(query.partition)
     {
         return context_elsewhere(&shared, &plan, &parameters, query, format).await;
@@ -25,7 +27,9 @@ pub(super) async fn context(State(shared): State<Shared>, request: Request) -> R
     let answer = shared.app.queries.context(query, format).await;
     note(&shared, answer.as_ref().map(|answer| answer.as_ref().is_none_or(|answer| answer.lacks.is_empty())));
     let missing = ApiError::RecordUnknown { partition: query.partition, offset: query.offset };
-    Ok(records_response(answer?.ok_or(missing)?, format))
+    let mut answer = answer?.ok_or(missing)?;
+    answer.stats.note_staleness(staleness);
+    Ok(records_response(answer, format))
 }
 
 /// The answer of the node that holds the partition.
@@ -45,7 +49,7 @@ async fn context_elsewhere(
             None => ApiError::RecordUnknown { partition: query.partition, offset: query.offset },
         });
     };
-    let stats = Stats::parse(answer.header(QUERY_STATS.as_str()));
+    let stats = stats_of(&answer);
     let lacks = answer.told_lack().into_iter().collect();
     // Nodes speak newline-delimited JSON to one another.
     let (mut body, mut writer) = (Vec::with_capacity(answer.body.len()), RecordWriter::new(format));

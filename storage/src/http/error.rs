@@ -16,6 +16,7 @@ use crate::limits;
 use crate::offsets::OffsetsError;
 use crate::partition::AppendError;
 use crate::query::{ParameterError, PoolError};
+use crate::raft::ReadError;
 
 /// Why a request is not answered as it wishes.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -61,6 +62,8 @@ pub(super) enum ApiError {
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
     Pool(#[from] PoolError),
     #[error("the node is not ready: {}", .reasons.join("; "))]
     NotReady { reasons: Vec<String> },
@@ -96,6 +99,8 @@ impl ApiError {
                 | AppendError::NoQuorum
                 | AppendError::Closing => StatusCode::SERVICE_UNAVAILABLE,
             },
+            Self::Read(ReadError::NotLeader { .. }) => StatusCode::MISDIRECTED_REQUEST,
+            Self::Read(ReadError::NoQuorum | ReadError::Stopped { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Pool(PoolError::Busy { .. }) => StatusCode::TOO_MANY_REQUESTS,
             Self::Pool(PoolError::BrokenOff) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -110,14 +115,14 @@ impl ApiError {
             | Self::Pool(PoolError::Busy { retry_after }) => Some(*retry_after),
             Self::TailsFull => Some(limits::TAILS_RETRY_AFTER),
             Self::BodyBudget
+            | Self::Read(ReadError::NoQuorum)
             | Self::Append(AppendError::Failed { .. } | AppendError::NoQuorum | AppendError::Closing) => {
                 Some(Duration::from_secs(1))
             }
             Self::Offsets(OffsetsError::Io { .. }) => Some(Duration::from_secs(10)),
             // Somebody has to make room, or to restart the node.
-            Self::Append(AppendError::DiskFull | AppendError::Stopped { .. }) => {
-                Some(Duration::from_secs(10))
-            }
+            Self::Append(AppendError::DiskFull | AppendError::Stopped { .. })
+            | Self::Read(ReadError::Stopped { .. }) => Some(Duration::from_secs(10)),
             _ => None,
         }
     }
@@ -152,9 +157,23 @@ impl ApiError {
                 AppendError::NoQuorum => "no_quorum",
                 AppendError::Closing => "closing",
             },
+            Self::Read(ReadError::NotLeader { .. }) => "not_leader",
+            Self::Read(ReadError::NoQuorum) => "no_quorum",
+            Self::Read(ReadError::Stopped { .. }) => "stopped",
             Self::Pool(PoolError::Busy { .. }) => "busy",
             Self::Pool(PoolError::BrokenOff) => "broken_off",
             Self::NotReady { .. } => "not_ready",
+        }
+    }
+
+    /// Where the request belongs, if that is known.
+    fn leader(&self) -> Option<HeaderValue> {
+        match self {
+            Self::PartitionElsewhere { leader, .. } => leader.clone(),
+            Self::Append(AppendError::NotLeader { leader }) | Self::Read(ReadError::NotLeader { leader }) => {
+                HeaderValue::from_str(leader.as_deref()?).ok()
+            }
+            _ => None,
         }
     }
 
@@ -182,13 +201,8 @@ impl IntoResponse for ApiError {
         if let Some(retry_after) = self.retry_after() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds_rounded_up(retry_after)));
         }
-        if let Self::PartitionElsewhere { leader: Some(leader), .. } = &self {
-            response.headers_mut().insert(HeaderName::from_static(wire::LEADER), leader.clone());
-        }
-        if let Self::Append(AppendError::NotLeader { leader: Some(leader) }) = &self
-            && let Ok(leader) = HeaderValue::from_str(leader)
-        {
-            response.headers_mut().insert(HeaderName::from_static(model::wire::LEADER), leader);
+        if let Some(leader) = self.leader() {
+            response.headers_mut().insert(HeaderName::from_static(wire::LEADER), leader);
         }
         if let Self::MethodNotAllowed { allow, .. } = self {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));

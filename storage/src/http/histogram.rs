@@ -28,7 +28,9 @@ pub(super) struct Extent {
 pub(super) async fn histogram(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
     let mut query = HistogramQuery::parse(parameters::pairs(&parameters), unix_now_ms())?;
-    let answer = match scope::of(&shared, request.headers(), query.filter.partition)? {
+    let scope = scope::of(&shared, request.headers(), query.filter.partition)?;
+    let staleness = scope.staleness(&shared, query.filter.partition);
+    let answer = match scope {
         Scope::Cluster(plan) => {
             query.filter.share = plan.own.clone();
             let mut extent = shared.app.queries.extent(&query.filter);
@@ -47,7 +49,8 @@ pub(super) async fn histogram(State(shared): State<Shared>, request: Request) ->
         }
     };
     note(&shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
-    let answer = answer?;
+    let mut answer = answer?;
+    answer.stats.note_staleness(staleness);
     let mut response = Json(answer.counts).into_response();
     describe(response.headers_mut(), &answer.lacks, &answer.stats);
     Ok(response)

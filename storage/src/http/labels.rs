@@ -53,12 +53,15 @@ async fn count(
     let limit = Some(limits::LABELS_LISTED_DEFAULT);
     let query = CountQuery::parse(parameters::pairs(&parameters), limit, unix_now_ms())?;
     let limit = query.limit;
-    let answer = match scope::of(shared, &request.headers, query.filter.partition)? {
+    let scope = scope::of(shared, &request.headers, query.filter.partition)?;
+    let staleness = scope.staleness(shared, query.filter.partition);
+    let answer = match scope {
         Scope::Cluster(plan) => count_all(shared, &plan, &parameters, query, of).await,
         Scope::Node(share) => shared.app.queries.labels(query.filter.within(share), of).await,
     };
     note(shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
-    let CountsAnswer { counts, lacks, stats } = answer?;
+    let CountsAnswer { counts, lacks, mut stats } = answer?;
+    stats.note_staleness(staleness);
     Ok(CountsAnswer { counts: merge_counted(vec![counts], limit), lacks, stats })
 }
 

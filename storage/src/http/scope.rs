@@ -3,6 +3,8 @@
 //! A call with `Edgelog-Scope: node` is answered by this node alone, so that a question never goes round. Invariant:
 //! each node's records are in an answer once, though a node be named twice, or be this one.
 
+use std::time::Duration;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -13,7 +15,8 @@ use url::form_urlencoded::Serializer;
 
 use super::Shared;
 use super::error::ApiError;
-use crate::query::{Lack, PeerAnswer, PeerError, Peers, Plan, SHARE, Share, Stats};
+use crate::query::{Lack, PeerAnswer, PeerError, Peers, Plan, SHARE, Share, Staleness, Stats};
+use crate::raft::Group;
 
 /// Which process answers.
 const INSTANCE: &str = "edgelog-instance";
@@ -70,6 +73,30 @@ pub(super) fn of(
         Some(partition) => plan.only(partition),
         None => plan,
     }))
+}
+
+impl Scope {
+    /// How old may be what this node itself reads for it; nothing where each partition has one copy.
+    pub(super) fn staleness(&self, shared: &Shared, partition: Option<Partition>) -> Option<Staleness> {
+        let share = match self {
+            Self::Node(share) => share,
+            Self::Cluster(plan) => &plan.own,
+        };
+        let groups = shared.app.replication.as_ref()?.groups().iter();
+        let read = groups.filter(|group| {
+            let of_group = group.partition();
+            partition.is_none_or(|partition| partition == of_group)
+                && share.contains(of_group)
+                && shared.app.has_copy(of_group)
+        });
+        read.map(staleness_of).max()
+    }
+}
+
+/// How old may be what a replica knows.
+pub(super) fn staleness_of(group: &Group) -> Staleness {
+    let ms = |age: Duration| Staleness::Ms(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    group.staleness().map_or(Staleness::Unknown, ms)
 }
 
 /// Whether a request is answered for all nodes.
@@ -166,7 +193,7 @@ impl PeerAnswers {
         for answer in std::mem::take(&mut self.useful) {
             match serde_json::from_slice(&answer.body) {
                 Ok(count) => {
-                    stats.add(&Stats::parse(answer.header(super::search::QUERY_STATS.as_str())));
+                    stats.add(&super::search::stats_of(&answer));
                     counts.push(count);
                 }
                 Err(_) => self.lacks.push(answer.lack(&PeerError::NotUnderstood)),

@@ -2,7 +2,7 @@
 //!
 //! Newline-delimited JSON, or a JSON array for `Accept: application/json`; each record byte for byte as stored, or
 //! with its place for `fields=meta`. `Next-Cursor` says where to go on, `Query-Stats` what the answer took, `Partial`
-//! what it lacks.
+//! what it lacks, `Edgelog-Staleness` how old may be what it was made of.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -15,7 +15,9 @@ use super::error::ApiError;
 use super::scope::{self, PeerAnswers, Scope};
 use super::{Shared, parameters};
 use crate::clock::unix_now_ms;
-use crate::query::{Format, Lack, Part, PeerAnswer, PeerError, Plan, PoolError, Query, RecordsAnswer, Stats};
+use crate::query::{
+    Format, Lack, Part, PeerAnswer, PeerError, Plan, PoolError, Query, RecordsAnswer, Staleness, Stats,
+};
 
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("next-cursor");
 pub(super) const QUERY_STATS: HeaderName = HeaderName::from_static("query-stats");
@@ -25,7 +27,9 @@ pub(super) async fn search(State(shared): State<Shared>, request: Request) -> Re
     let parameters = parameters::decode(request.uri())?;
     let query = Query::parse(parameters::pairs(&parameters), unix_now_ms())?;
     let format = parameters::format(request.headers(), Format::Ndjson);
-    let answer = match scope::of(&shared, request.headers(), query.filter.partition)? {
+    let scope = scope::of(&shared, request.headers(), query.filter.partition)?;
+    let staleness = scope.staleness(&shared, query.filter.partition);
+    let answer = match scope {
         Scope::Cluster(plan) => search_all(&shared, &plan, &parameters, query, format).await?,
         Scope::Node(share) => {
             shared.app.check_partition(query.filter.partition)?;
@@ -34,7 +38,9 @@ pub(super) async fn search(State(shared): State<Shared>, request: Request) -> Re
         }
     };
     note(&shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
-    Ok(records_response(answer?, format))
+    let mut answer = answer?;
+    answer.stats.note_staleness(staleness);
+    Ok(records_response(answer, format))
 }
 
 /// Searches on all nodes at once.
@@ -75,8 +81,15 @@ fn part_of(answer: &PeerAnswer) -> Part {
     } else {
         Vec::new()
     };
-    let stats = Stats::parse(answer.header(QUERY_STATS.as_str()));
+    let stats = stats_of(answer);
     Part { body: answer.body.clone(), next, lacks, stats }
+}
+
+/// What another node's answer took, and how old it may be.
+pub(super) fn stats_of(answer: &PeerAnswer) -> Stats {
+    let mut stats = Stats::parse(answer.header(QUERY_STATS.as_str()));
+    stats.note_staleness(answer.header(wire::STALENESS).parse().ok());
+    stats
 }
 
 /// An answer of records.
@@ -95,10 +108,20 @@ pub(super) fn describe(headers: &mut HeaderMap, lacks: &[Lack], stats: &Stats) {
     if let Ok(stats) = HeaderValue::from_str(&stats.to_string()) {
         headers.insert(QUERY_STATS, stats);
     }
+    say_staleness(headers, stats.staleness);
     if !lacks.is_empty() {
         let lacks: Vec<String> = lacks.iter().map(ToString::to_string).collect();
         let value = HeaderValue::from_str(&lacks.join(", ")).unwrap_or(HeaderValue::from_static("yes"));
         headers.insert(HeaderName::from_static(wire::PARTIAL), value);
+    }
+}
+
+/// Says how old an answer may be, where that is a question.
+pub(super) fn say_staleness(headers: &mut HeaderMap, staleness: Option<Staleness>) {
+    if let Some(staleness) = staleness
+        && let Ok(value) = HeaderValue::from_str(&staleness.to_string())
+    {
+        headers.insert(HeaderName::from_static(wire::STALENESS), value);
     }
 }
 

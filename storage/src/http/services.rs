@@ -14,12 +14,15 @@ use crate::query::{CountQuery, CountsAnswer, Plan, PoolError, ServiceSummary, me
 pub(super) async fn services(State(shared): State<Shared>, request: Request) -> Result<Response, ApiError> {
     let parameters = parameters::decode(request.uri())?;
     let query = CountQuery::parse(parameters::pairs(&parameters), None, unix_now_ms())?;
-    let answer = match scope::of(&shared, request.headers(), query.filter.partition)? {
+    let scope = scope::of(&shared, request.headers(), query.filter.partition)?;
+    let staleness = scope.staleness(&shared, query.filter.partition);
+    let answer = match scope {
         Scope::Cluster(plan) => count_all(&shared, &plan, &parameters, query).await,
         Scope::Node(share) => shared.app.queries.services(query.filter.within(share)).await,
     };
     note(&shared, answer.as_ref().map(|answer| answer.lacks.is_empty()));
-    let answer = answer?;
+    let mut answer = answer?;
+    answer.stats.note_staleness(staleness);
     let mut response = axum::Json(answer.counts).into_response();
     describe(response.headers_mut(), &answer.lacks, &answer.stats);
     Ok(response)

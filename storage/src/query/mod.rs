@@ -56,7 +56,7 @@ pub use pool::{Pool, PoolError};
 pub use read::ReadRange;
 pub use search::Found;
 pub use services::{ServiceSummary, merge_services};
-pub use stats::{Lack, Stats};
+pub use stats::{Lack, Staleness, Stats};
 pub use tail::{Positions, TailBegin, TailBounds, TailEvent, TailPiece, TailRecord};
 
 use crate::index::PartitionIndex;

@@ -1,8 +1,10 @@
 //! What an answer took, and what it lacks.
 
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
-use model::Partition;
+use model::{Partition, wire};
 
 use super::fan_out::PeerError;
 
@@ -23,6 +25,17 @@ pub struct Stats {
     pub blocks_skipped: u64,
     /// How long it took.
     pub time_ms: u64,
+    /// How old what was read may be, where partitions have several copies. Told by itself, and not in the text.
+    pub staleness: Option<Staleness>,
+}
+
+/// How old may be what a replica knows. Ordered: one of which it is not known may be any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Staleness {
+    /// So many milliseconds.
+    Ms(u64),
+    /// It is not known.
+    Unknown,
 }
 
 /// Why an answer has less than it should.
@@ -66,6 +79,12 @@ impl Stats {
         self.blocks += other.blocks;
         self.blocks_skipped += other.blocks_skipped;
         self.time_ms = self.time_ms.max(other.time_ms);
+        self.note_staleness(other.staleness);
+    }
+
+    /// Something of it was read that may be so old.
+    pub fn note_staleness(&mut self, staleness: Option<Staleness>) {
+        self.staleness = self.staleness.max(staleness);
     }
 
     /// Reads what [`fmt::Display`] wrote; what is not there counts as zero.
@@ -105,12 +124,30 @@ impl fmt::Display for Stats {
             blocks,
             blocks_skipped,
             time_ms,
+            staleness: _,
         } = self;
         write!(
             f,
             "scanned_bytes={scanned_bytes}, skipped_bytes={skipped_bytes}, segments={segments}, \
              segments_skipped={segments_skipped}, blocks={blocks}, blocks_skipped={blocks_skipped}, time_ms={time_ms}"
         )
+    }
+}
+
+impl fmt::Display for Staleness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ms(ms) => write!(f, "{ms}"),
+            Self::Unknown => f.write_str(wire::STALENESS_UNKNOWN),
+        }
+    }
+}
+
+impl FromStr for Staleness {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        if text == wire::STALENESS_UNKNOWN { Ok(Self::Unknown) } else { text.parse().map(Self::Ms) }
     }
 }
 
@@ -143,8 +180,27 @@ mod tests {
             blocks: 5,
             blocks_skipped: 6,
             time_ms: 7,
+            staleness: None,
         };
         assert_eq!(Stats::parse(&stats.to_string()), stats);
         assert_eq!(Stats::parse("x=1, scanned_bytes=?"), Stats::default());
+    }
+
+    #[test]
+    fn the_whole_is_as_old_as_its_oldest_part() {
+        let of = |staleness| Stats { staleness, ..Stats::default() };
+        let sum = |parts: &[Option<Staleness>]| {
+            let mut whole = Stats::default();
+            parts.iter().for_each(|part| whole.add(&of(*part)));
+            whole.staleness
+        };
+        assert_eq!(sum(&[None, None]), None);
+        let (young, old) = (Staleness::Ms(7), Staleness::Ms(90));
+        assert_eq!(sum(&[Some(young), None, Some(old), Some(young)]), Some(old));
+        assert_eq!(sum(&[Some(Staleness::Unknown), Some(Staleness::Ms(u64::MAX))]), Some(Staleness::Unknown));
+        for staleness in [young, old, Staleness::Unknown] {
+            assert_eq!(staleness.to_string().parse(), Ok(staleness));
+        }
+        assert!("7.5".parse::<Staleness>().is_err());
     }
 }

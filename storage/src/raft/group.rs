@@ -1,51 +1,54 @@
-//! One partition's replica on this node: its consensus, and the batches that wait for it.
+//! One partition's replica on this node: its consensus, its leader, and how it stands.
 //!
-//! Invariants: a batch is answered at the level that it asked for, or is told the one that was reached; batches that
-//! arrive while an entry is being written become the next one (group commit).
+//! Invariant: who lost entries neither votes nor leads until they are here again. What is written to it is in
+//! `proposals`, what is read from it in `reads`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::wire::Durability;
 use model::{Offset, Partition};
-use openraft::error::{ClientWriteError, Fatal};
+use openraft::error::Fatal;
 use openraft::network::RaftNetworkFactory;
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteResponse, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use openraft::storage::RaftLogStorage as _;
 use openraft::{ServerState, Snapshot};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::client::NodeClient;
 use super::codec::Answer;
 use super::directory::Directory;
+use super::freshness::Freshness;
 use super::identity::HexId;
 use super::machine::StateMachine;
 use super::patience::Patience;
+use super::reads::{ReadIndex, Resumed};
 use super::refusals::Heeding;
 use super::room::Room;
 use super::snapshot::{LeaderSegments, Offer, SegmentSource, SnapshotData};
 use super::store::LogStore;
 use super::timing::Timing;
-use super::types::{EntryData, LogId, Member, NodeId, Raft, TypeConfig, Vote};
-use crate::limits;
+use super::types::{LogId, Member, NodeId, Raft, TypeConfig, Vote};
 use crate::log::LogError;
-use crate::partition::{AppendError, Appended, Pending, Proposal, Settled};
 
 /// A replica. Cheap to clone.
 #[derive(Clone)]
 pub struct Group {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    partition: Partition,
-    raft: Raft,
-    store: LogStore,
-    directory: Arc<Directory>,
-    timing: Timing,
-    acks: Durability,
-    room: Room,
+pub(super) struct Shared {
+    pub(super) partition: Partition,
+    pub(super) raft: Raft,
+    pub(super) store: LogStore,
+    pub(super) directory: Arc<Directory>,
+    pub(super) timing: Timing,
+    pub(super) acks: Durability,
+    pub(super) room: Room,
+    pub(super) reads: ReadIndex,
+    freshness: Mutex<Freshness>,
     patience: Arc<Mutex<Patience>>,
     /// Up to where a replica that lost entries has to have the log before it votes.
     refill_to: Mutex<Option<LogId>>,
@@ -116,8 +119,6 @@ pub struct MemberStatus {
     pub votes: bool,
 }
 
-type Committed = oneshot::Receiver<Result<ClientWriteResponse<TypeConfig>, ClientWriteError<NodeId, Member>>>;
-
 impl Group {
     /// Starts a replica. It waits for a leader, or for the group to be founded.
     ///
@@ -131,7 +132,10 @@ impl Group {
         let machine = StateMachine::new(&store);
         let patience = Arc::new(Mutex::new(Patience::new(timing)));
         let network = Heeding { inner: network, patience: Arc::clone(&patience) };
+        let mut found = store.clone();
+        let resumed = Resumed::of(node, found.read_vote().await?, found.get_log_state().await?.last_log_id);
         let raft = Raft::new(node, config, network, store.clone(), machine).await?;
+        let reads = ReadIndex::new(raft.clone(), timing, resumed);
         let (refill_to, copying) = (Mutex::default(), Arc::default());
         let leaders = Mutex::default();
         let shared = Shared {
@@ -142,6 +146,8 @@ impl Group {
             timing,
             acks,
             room,
+            reads,
+            freshness: Mutex::default(),
             patience,
             refill_to,
             copying,
@@ -172,13 +178,14 @@ impl Group {
 
     /// Answers a leader.
     pub async fn answer_append(&self, request: AppendEntriesRequest<TypeConfig>) -> Answer {
-        let (vote, agreed) = (request.vote, request.leader_commit);
+        let (vote, agreed, came_at) = (request.vote, request.leader_commit, Instant::now());
         match self.shared.raft.append_entries(request).await {
             Ok(response) => {
                 // An earlier leader's is no sign of a leader, nor of what is agreed on.
                 if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
                     self.note_heard();
                     self.note_agreed(&vote, agreed);
+                    self.shared.freshness.lock().note(came_at, agreed, self.applied());
                 }
                 Answer::of_append(response)
             }
@@ -276,6 +283,23 @@ impl Group {
         }
     }
 
+    fn applied(&self) -> Option<LogId> {
+        self.shared.store.shared().state.lock().applied()
+    }
+
+    /// How old may be what is read here without a question to others: for how long no majority has answered this leader,
+    /// or since when this replica has not heard that it has all. `None` if it is not known.
+    pub fn staleness(&self) -> Option<Duration> {
+        let silence_ms = {
+            let metrics = self.shared.raft.metrics();
+            let metrics = metrics.borrow();
+            metrics.millis_since_quorum_ack.filter(|_| metrics.state == ServerState::Leader)
+        };
+        let applied = self.applied();
+        let age = || self.shared.freshness.lock().age(Instant::now(), applied);
+        silence_ms.map(Duration::from_millis).or_else(age)
+    }
+
     /// Lets the replica vote again once it has what it had.
     ///
     /// # Errors
@@ -308,6 +332,13 @@ impl Group {
     /// Whether this node leads, as far as it knows.
     pub fn leads(&self) -> bool {
         self.shared.raft.metrics().borrow().state == ServerState::Leader
+    }
+
+    /// Whether it leads, and no majority has answered it for so long that it does not count as a leader any more.
+    pub(super) fn is_out_of_touch(&self) -> bool {
+        let silence_ms = self.shared.raft.metrics().borrow().millis_since_quorum_ack;
+        let silence_max = self.shared.timing.quorum_silence_max();
+        silence_ms.is_some_and(|silence| Duration::from_millis(silence) > silence_max)
     }
 
     /// Why the replica works no more, if it does not.
@@ -350,139 +381,6 @@ impl Group {
         let member = metrics.membership_config.membership().get_node(&leader);
         let url = self.shared.directory.url_of(leader).or_else(|| member.map(|member| member.url.clone()));
         url.map(Arc::from)
-    }
-
-    /// Takes the batches that wait, round by round, until there will be no more.
-    pub async fn propose_all(self, mut waiting: mpsc::Receiver<Pending>) {
-        while let Some(first) = waiting.recv().await {
-            let mut bytes = first.bytes();
-            let mut round = vec![first];
-            while bytes < limits::ROUND_BYTES_MAX
-                && let Ok(next) = waiting.try_recv()
-            {
-                bytes += next.bytes();
-                round.push(next);
-            }
-            match self.check_ready(bytes) {
-                Ok(()) => self.propose(round).await,
-                Err(error) => round.into_iter().for_each(|pending| pending.answer(Err(error.clone()))),
-            }
-        }
-    }
-
-    /// Whether a batch is worth trying: a leader that nobody answers would only fill its disk.
-    fn check_ready(&self, bytes: usize) -> Result<(), AppendError> {
-        if let Some(reason) = self.failure() {
-            return Err(AppendError::Stopped { reason: reason.into() });
-        }
-        let (leads, silence_ms) = {
-            let metrics = self.shared.raft.metrics();
-            let metrics = metrics.borrow();
-            (metrics.state == ServerState::Leader, metrics.millis_since_quorum_ack)
-        };
-        if !leads {
-            return Err(AppendError::NotLeader { leader: self.leader_url() });
-        }
-        let silence_max = self.shared.timing.quorum_silence_max().as_millis();
-        if silence_ms.is_some_and(|silence| u128::from(silence) > silence_max) {
-            return Err(AppendError::NoQuorum);
-        }
-        if !self.shared.room.has(bytes) {
-            return Err(AppendError::DiskFull);
-        }
-        Ok(())
-    }
-
-    /// Makes an entry of a round. Returns once it is on this node's disk, or will not be; the rest is waited for beside.
-    async fn propose(&self, round: Vec<Pending>) {
-        let (proposal, mut settled) = Proposal::new(round);
-        let proposed = self.shared.raft.client_write_ff(EntryData::Proposed(proposal.clone())).await;
-        let mut committed = match proposed {
-            Ok(committed) => committed,
-            Err(fatal) => {
-                let reason: Arc<str> = fatal.to_string().into();
-                let stopped = AppendError::Stopped { reason };
-                return proposal.take_back().into_iter().for_each(|p| p.answer(Err(stopped.clone())));
-            }
-        };
-        tokio::select! {
-            biased;
-            settled = &mut settled => {
-                // Dropped only with the actor; those who wait hear of that by themselves.
-                let Ok(settled) = settled else { return };
-                let group = self.clone();
-                tokio::spawn(async move { group.finish(settled, committed).await });
-            }
-            outcome = &mut committed => {
-                let error = match outcome {
-                    Ok(Err(error)) => self.refusal(&error),
-                    // Agreed on before it was written cannot be; a replica that ends answers nobody.
-                    Ok(Ok(_)) | Err(_) => AppendError::NotLeader { leader: None },
-                };
-                proposal.take_back().into_iter().for_each(|pending| pending.answer(Err(error.clone())));
-            }
-        }
-    }
-
-    /// Answers a round that is on this node's disk, each batch at its level.
-    async fn finish(&self, settled: Vec<Settled>, committed: Committed) {
-        let mut waiting = Vec::new();
-        for Settled { pending, answer } in settled {
-            let wanted = pending.acks().unwrap_or(self.shared.acks);
-            match answer {
-                Ok(appended) if wanted > Durability::Leader => waiting.push((pending, appended, wanted)),
-                other => pending.answer(other),
-            }
-        }
-        if waiting.is_empty() {
-            return;
-        }
-        let index = match timeout(self.shared.timing.commit_wait_max(), committed).await {
-            Ok(Ok(Ok(response))) => response.log_id.index,
-            Ok(Ok(Err(error))) => {
-                let error = self.refusal(&error);
-                return waiting.into_iter().for_each(|(pending, ..)| pending.answer(Err(error.clone())));
-            }
-            Ok(Err(_)) | Err(_) => {
-                return waiting
-                    .into_iter()
-                    .for_each(|(pending, ..)| pending.answer(Err(AppendError::NoQuorum)));
-            }
-        };
-        let (all, quorum): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|(.., wanted)| *wanted == Durability::All);
-        let answer = |(pending, appended, _): (Pending, Appended, Durability), durability| {
-            pending.answer(Ok(Appended { durability, ..appended }));
-        };
-        quorum.into_iter().for_each(|one| answer(one, Durability::Quorum));
-        if !all.is_empty() {
-            let reached = if self.is_everywhere(index).await { Durability::All } else { Durability::Quorum };
-            all.into_iter().for_each(|one| answer(one, reached));
-        }
-    }
-
-    /// Waits, for a while, until every replica has the entry on its disk.
-    async fn is_everywhere(&self, index: u64) -> bool {
-        let mut metrics = self.shared.raft.metrics();
-        let has_all = metrics.wait_for(|metrics| {
-            metrics.replication.as_ref().is_some_and(|replicas| {
-                replicas.values().all(|matched| matched.is_some_and(|matched| matched.index >= index))
-            })
-        });
-        timeout(self.shared.timing.all_wait_max(), has_all).await.is_ok_and(|found| found.is_ok())
-    }
-
-    fn refusal(&self, error: &ClientWriteError<NodeId, Member>) -> AppendError {
-        match error {
-            ClientWriteError::ForwardToLeader(forward) => {
-                let known = forward.leader_id.and_then(|leader| self.shared.directory.url_of(leader));
-                let url = known.or_else(|| forward.leader_node.as_ref().map(|node| node.url.clone()));
-                AppendError::NotLeader { leader: url.map(Arc::from) }
-            }
-            ClientWriteError::ChangeMembershipError(error) => {
-                AppendError::Failed { reason: error.to_string().into() }
-            }
-        }
     }
 }
 

@@ -25,10 +25,13 @@ mod directory;
 mod network;
 
 mod cluster;
+mod freshness;
 mod group;
 mod overview;
 mod patience;
 mod placement;
+mod proposals;
+mod reads;
 mod refusals;
 mod room;
 
@@ -44,6 +47,7 @@ pub use identity::{HexId, Identity};
 pub use machine::StateMachine;
 pub use network::Network;
 pub use overview::Heard;
+pub use reads::ReadError;
 pub use room::Room;
 pub use secret::{Secret, SecretError};
 pub use snapshot::{Offer, PieceOf};

@@ -54,6 +54,11 @@ impl Timing {
         self.election_max * 4
     }
 
+    /// How long a read waits until a majority says that this replica still leads.
+    pub fn read_wait_max(&self) -> Duration {
+        self.election_max * 2
+    }
+
     /// How long a batch that is on a majority waits for the last replica.
     pub fn all_wait_max(&self) -> Duration {
         self.election_max * 2

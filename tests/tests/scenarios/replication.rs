@@ -10,7 +10,7 @@ use futures::future::join_all;
 use model::wire::{self, AppendAnswer, ClusterAnswer, PartitionState};
 use model::{BatchId, Partition, Tenant};
 use tempfile::TempDir;
-use tests::client::{Client, answer};
+use tests::client::{Answer, Client, answer};
 use tests::node::Node;
 use tests::wait::eventually;
 use tokio::task::JoinHandle;
@@ -194,6 +194,14 @@ async fn write_all(urls: Vec<String>, writer: usize, bytes: usize, stop: Arc<Ato
     acknowledged
 }
 
+/// How many milliseconds old an answer may be, as it says.
+fn staleness(answer: &Answer) -> u64 {
+    match answer.header(wire::STALENESS) {
+        wire::STALENESS_UNKNOWN => u64::MAX,
+        ms => ms.parse().unwrap(),
+    }
+}
+
 #[tokio::test]
 async fn a_leader_that_is_killed_under_load_costs_nothing_that_was_acknowledged() {
     let mut replicas = Replicas::start(&[]).await;
@@ -226,17 +234,65 @@ async fn without_a_quorum_nothing_is_acknowledged_and_with_it_all_goes_on() {
     let refused = answer(replicas.client.post(&url).header("content-type", wire::NDJSON).body(lonely)).await;
     let refused = refused.unwrap().expect(503);
     assert_eq!(refused.header("retry-after"), "1");
-    // What is on the leader alone is not read.
+    // Others may have gone on without it; and what is on the leader alone is not read.
     let read = replicas.nodes[leader].url("/v1/read?partition=0&limit=1000000");
-    assert!(!replicas.client.get(&read).await.unwrap().expect(200).text().contains("lonely"));
+    let refused = replicas.client.get(&read).await.unwrap().expect(503);
+    assert_eq!(refused.header("retry-after"), "1");
+    assert!(refused.problem().detail.contains("too few replicas"));
+    let stale = replicas.client.get(&format!("{read}&consistency=stale")).await.unwrap().expect(200);
+    assert!(!stale.text().contains("lonely"));
+    // What it answers alone is as old as the last that it heard of the others, and gets older.
+    let age = staleness(&stale);
+    assert!(age >= 2000, "it waited longer than that until it refused: {age}");
+    let search = replicas.nodes[leader].url("/v1/search");
+    eventually("a search tells its age", RECOVERED_MAX, async || {
+        let found = replicas.client.get(&search).await.unwrap().expect(200);
+        (staleness(&found) > age).then_some(())
+    })
+    .await;
     for node in &others {
         replicas.nodes[*node].start_serving().await;
     }
+    eventually("answers are fresh again", RECOVERED_MAX, async || {
+        let found = replicas.client.get(&search).await.unwrap().expect(200);
+        (found.header(wire::PARTIAL).is_empty() && staleness(&found) < 2000).then_some(())
+    })
+    .await;
     let second = replicas.write(2, 20);
     replicas.leader(&[0, 1, 2]).await;
     acknowledged.extend(second.stop().await);
     replicas.settled().await;
     replicas.assert_same(&acknowledged);
+}
+
+#[tokio::test]
+async fn a_read_is_answered_by_the_leader_to_which_the_others_point_and_a_stale_one_by_any() {
+    let replicas = Replicas::start(&[]).await;
+    let writers = replicas.write(2, 10);
+    let leader = replicas.leader(&[0, 1, 2]).await;
+    let path = "/v1/read?partition=0&limit=1000000";
+    let read = async |node: usize, more: &str| {
+        replicas.client.get(&replicas.nodes[node].url(&format!("{path}{more}"))).await.unwrap()
+    };
+    for _ in 0..20 {
+        let known = read(leader, "").await.expect(200);
+        let again = read(leader, "&consistency=linearizable").await.expect(200);
+        let number = |header: &str| header.parse::<u64>().unwrap();
+        assert!(number(again.header("next-offset")) >= number(known.header("next-offset")));
+    }
+    writers.stop().await;
+    let end = replicas.settled().await.high_watermark;
+    let whole = read(leader, "").await.expect(200).text().to_owned();
+    for node in (0..3).filter(|node| *node != leader) {
+        let refused = read(node, "").await.expect(421);
+        assert_eq!(refused.header(wire::LEADER), replicas.nodes[leader].url(""));
+        // Until it hears that the last is agreed on.
+        eventually("the follower has everything", RECOVERED_MAX, async || {
+            let stale = read(node, "&consistency=stale").await.expect(200);
+            (stale.header("next-offset") == end.to_string()).then(|| assert_eq!(stale.text(), whole))
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -202,6 +202,7 @@ async fn reads_give_the_last_records_or_a_page_from_an_offset() {
         ("partition=0&limit=99999999999999999999", 400, "limit"),
         ("partition=0&limit=1&offset=x", 400, "offset"),
         ("partition=0&limit=1&limti=1", 400, "limti"),
+        ("partition=0&limit=1&consistency=strong", 400, "consistency"),
         ("partition=2&limit=1", 404, "partition"),
     ] {
         let problem = get(&cluster, &format!("/v1/read?{query}")).await.expect(status).problem();

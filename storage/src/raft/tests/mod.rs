@@ -3,6 +3,7 @@
 mod cluster;
 mod found_log;
 mod net;
+mod reads;
 mod replica;
 mod simulation;
 mod suite;

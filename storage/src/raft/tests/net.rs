@@ -47,6 +47,9 @@ pub(super) struct NetState {
     /// Lines on which nothing arrives, by direction.
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     pub(super) delay: Duration,
+    /// Whether nothing arrives but the question whether a leader still leads, of one that does not know yet what others
+    /// have.
+    pub(super) only_questions: bool,
     /// How many entries each replica keeps of what is agreed on; all of them, if it is not said.
     pub(super) purge_after: Option<u64>,
     /// How often a replica got whole segments.
@@ -112,6 +115,10 @@ impl RaftNetwork<TypeConfig> for Line {
         request: AppendEntriesRequest<TypeConfig>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, LineError> {
+        let is_question = request.entries.is_empty() && request.prev_log_id.is_none();
+        if self.net.0.lock().only_questions && !is_question {
+            return Err(unreachable(NetError::Nowhere { target: self.to }));
+        }
         let bytes = encode_append(request).map_err(|error| unreachable(error.into()))?.concat();
         let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
         let request = decode_append(PARTITION, bytes.into()).map_err(|error| unreachable(error.into()))?;

@@ -46,6 +46,17 @@ struct Seen {
     acknowledged: BTreeMap<u64, Bytes>,
     /// The committed batches that any node ever served, by offset.
     committed: BTreeMap<u64, Bytes>,
+    /// How far anybody has read who may miss nothing, and how often that was.
+    read_end: Offset,
+    reads: u64,
+}
+
+impl Seen {
+    /// What is acknowledged or read ends here, or behind it: whoever reads from now on, and may miss nothing, sees that.
+    fn known_end(&self) -> Offset {
+        let acknowledged = self.acknowledged.keys().next_back().map_or(0, |last| last + 1);
+        self.read_end.max(Offset::new(acknowledged))
+    }
 }
 
 /// The cluster of one run.
@@ -119,6 +130,25 @@ impl Run {
         }
     }
 
+    /// Reads where this may miss nothing, as far as a node says that it is the one to ask.
+    async fn read(self: Arc<Self>, until: Instant) {
+        let mut random = Random::new(!self.seed);
+        while Instant::now() < until {
+            let group = self.net.0.lock().groups.get(&(random.below(NODES) + 1)).cloned();
+            let known_end = self.seen.lock().known_end();
+            if let Some(group) = group
+                && group.confirm_leadership().await.is_ok()
+            {
+                let end = group.store().shared().reader.high_watermark();
+                assert!(end >= known_end, "seed {}: a read of the past: {end} < {known_end}", self.seed);
+                let mut seen = self.seen.lock();
+                seen.read_end = seen.read_end.max(end);
+                seen.reads += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     async fn watch(self: Arc<Self>) {
         loop {
             self.look();
@@ -132,6 +162,8 @@ impl Run {
 struct Counts {
     /// Batches that were acknowledged.
     acknowledged: usize,
+    /// Reads that might miss nothing.
+    reads: u64,
     /// Times that a replica got whole segments.
     copies: u64,
     /// Times that a replica came back with damage.
@@ -151,13 +183,14 @@ async fn run(seed: u64) -> Counts {
     running[&1].group.raft().initialize(members).await.unwrap();
     let until = Instant::now() + Duration::from_millis(FAULTS as u64 * FAULT_MS_MAX);
     let clients: Vec<_> = (0..4).map(|number| tokio::spawn(Arc::clone(&run).client(number, until))).collect();
+    let reads: Vec<_> = (0..2).map(|_| tokio::spawn(Arc::clone(&run).read(until))).collect();
     let watch = tokio::spawn(Arc::clone(&run).watch());
     let mut damages = 0;
     for _ in 0..FAULTS {
         damages += fault(&run, &mut running, &mut random).await;
     }
-    for client in clients {
-        client.await.unwrap();
+    for task in clients.into_iter().chain(reads) {
+        task.await.unwrap();
     }
     watch.abort();
     run.net.heal();
@@ -166,8 +199,11 @@ async fn run(seed: u64) -> Counts {
     for (node, running) in running {
         running.crash(&run.net, node, &mut random).await;
     }
-    let acknowledged = run.seen.lock().acknowledged.len();
-    Counts { acknowledged, copies: run.net.0.lock().copies, damages }
+    let (acknowledged, reads) = {
+        let seen = run.seen.lock();
+        (seen.acknowledged.len(), seen.reads)
+    };
+    Counts { acknowledged, reads, copies: run.net.0.lock().copies, damages }
 }
 
 async fn start(
@@ -301,6 +337,7 @@ fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_repli
                 let counts = run.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
                 println!("seed {seed}: {counts:?}");
                 total.acknowledged += counts.acknowledged;
+                total.reads += counts.reads;
                 total.copies += counts.copies;
                 total.damages += counts.damages;
             }
@@ -308,7 +345,8 @@ fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_repli
         total
     });
     // Most runs have a leader for some of the time.
-    assert!(total.acknowledged >= 5 * seeds.len(), "{total:?} in {} runs", seeds.len());
+    let is_served = total.acknowledged >= 5 * seeds.len() && total.reads >= 5 * seeds.len() as u64;
+    assert!(is_served, "{total:?} in {} runs", seeds.len());
     let is_telling = seeds.len() < SEEDS as usize || (total.copies > 0 && total.damages > 0);
     assert!(is_telling, "nothing was copied, or nothing damaged: {total:?}");
     runtime.shutdown_background();
