@@ -257,6 +257,10 @@ pub const CLUSTER_ANSWER_BYTES_MAX: usize = 2 << 20;
 /// How long another node's word is taken: an answer may be lost.
 pub const PEER_SEEN_MAX: Duration = Duration::from_secs(4);
 
+/// Entries without records, as of consumers that move, since the last record came: a segment cannot be ended before it has
+/// records, and so many take 8 MiB.
+pub const IDLE_ENTRIES_MAX: u32 = 65_536;
+
 /// Bytes of a consumer's name.
 pub const CONSUMER_BYTES_MAX: usize = 128;
 

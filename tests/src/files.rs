@@ -107,3 +107,12 @@ fn check_index(segment: &Path) -> usize {
 fn number(entry: &[u8], start: usize, bytes: usize) -> u64 {
     entry[start..start + bytes].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
+
+/// What the file says in which a replica keeps its state.
+///
+/// # Panics
+/// When it is not as docs/data-format.md describes it.
+pub fn read_group_state(partition_dir: &Path) -> serde_json::Value {
+    let bytes = fs::read(partition_dir.join("raft")).unwrap();
+    serde_json::from_slice(&bytes[ENTRY_BYTES..]).unwrap()
+}

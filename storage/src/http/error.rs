@@ -16,7 +16,7 @@ use crate::limits;
 use crate::offsets::OffsetsError;
 use crate::partition::AppendError;
 use crate::query::{ParameterError, PoolError};
-use crate::raft::ReadError;
+use crate::raft::{CommitError, ReadError};
 
 /// Why a request is not answered as it wishes.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,8 +57,6 @@ pub(super) enum ApiError {
     PeerRate { retry_after: Duration },
     #[error(transparent)]
     Offsets(#[from] OffsetsError),
-    #[error("offsets of consumers are not kept where partitions have several copies")]
-    OffsetsReplicated,
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
@@ -82,7 +80,7 @@ impl ApiError {
             Self::PartitionElsewhere { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Offsets(OffsetsError::TooMany) => StatusCode::CONFLICT,
             Self::Offsets(OffsetsError::Io { .. }) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::OffsetsReplicated => StatusCode::NOT_IMPLEMENTED,
+            Self::Offsets(OffsetsError::Idle) => StatusCode::TOO_MANY_REQUESTS,
             Self::TailsFull => StatusCode::TOO_MANY_REQUESTS,
             Self::PeerSilent { .. } => StatusCode::BAD_GATEWAY,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -119,7 +117,7 @@ impl ApiError {
             | Self::Append(AppendError::Failed { .. } | AppendError::NoQuorum | AppendError::Closing) => {
                 Some(Duration::from_secs(1))
             }
-            Self::Offsets(OffsetsError::Io { .. }) => Some(Duration::from_secs(10)),
+            Self::Offsets(OffsetsError::Io { .. } | OffsetsError::Idle) => Some(Duration::from_secs(10)),
             // Somebody has to make room, or to restart the node.
             Self::Append(AppendError::DiskFull | AppendError::Stopped { .. })
             | Self::Read(ReadError::Stopped { .. }) => Some(Duration::from_secs(10)),
@@ -143,7 +141,7 @@ impl ApiError {
             Self::BodyTimeout => "body_timeout",
             Self::BodyBrokeOff { .. } => "body_broke_off",
             Self::BodyEmpty => "body_empty",
-            Self::Offsets(_) | Self::OffsetsReplicated => "offsets",
+            Self::Offsets(_) => "offsets",
             Self::Batch(_) => "invalid_batch",
             Self::BodyBudget => "body_budget",
             Self::PeerRate { .. } => "peer_rate",
@@ -188,6 +186,17 @@ impl ApiError {
             Self::PartitionElsewhere { .. } | Self::PartitionUnknown { .. } => problem.in_field("partition"),
             Self::RecordUnknown { .. } => problem.in_field("offset"),
             _ => problem,
+        }
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotAgreed(error) => error.into(),
+            CommitError::TooMany => OffsetsError::TooMany.into(),
+            CommitError::Idle => OffsetsError::Idle.into(),
+            CommitError::DiskFull => AppendError::DiskFull.into(),
         }
     }
 }

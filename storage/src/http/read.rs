@@ -85,7 +85,10 @@ impl Consistency {
 }
 
 /// Waits until this node may answer for all that is committed in the partition. The only copy always may.
-async fn make_current(shared: &Shared, partition: Partition) -> Result<(), ApiError> {
+///
+/// # Errors
+/// When it is not the one to ask, or cannot know.
+pub(super) async fn make_current(shared: &Shared, partition: Partition) -> Result<(), ApiError> {
     let Some(cluster) = &shared.app.replication else {
         return shared.app.check_partition(Some(partition));
     };

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use model::{BatchDigest, BatchId, Offset};
 
 use super::batch_index::HeaderSlot;
+use super::consumer::ConsumerCommit;
 use super::error::{Damage, DamageKind, LogError};
 use super::format::{BatchHeader, BatchKind};
 use super::limits;
@@ -41,6 +42,8 @@ pub enum EntryContent {
     Blank,
     /// A change of the members, which is kept elsewhere.
     Membership,
+    /// How far a consumer has read.
+    Consumer(ConsumerCommit),
     /// Batches, at least one.
     Batches(Vec<NewBatch>),
 }
@@ -52,6 +55,8 @@ pub enum EntryKind {
     Blank,
     /// A change of the members.
     Membership,
+    /// How far a consumer has read.
+    Consumer(ConsumerCommit),
     /// Batches.
     Batches,
 }
@@ -113,6 +118,7 @@ impl EntryContent {
         match self {
             Self::Blank => EntryKind::Blank,
             Self::Membership => EntryKind::Membership,
+            Self::Consumer(commit) => EntryKind::Consumer(*commit),
             Self::Batches(_) => EntryKind::Batches,
         }
     }
@@ -120,7 +126,7 @@ impl EntryContent {
     /// The batches.
     pub(super) fn batches(&self) -> &[NewBatch] {
         match self {
-            Self::Blank | Self::Membership => &[],
+            Self::Blank | Self::Membership | Self::Consumer(_) => &[],
             Self::Batches(batches) => batches,
         }
     }
@@ -281,6 +287,14 @@ impl EntryReader {
         Ok(entries)
     }
 
+    /// How many entries came since the last segment was begun, if none of them has records: until one has there cannot
+    /// be another segment.
+    pub fn entries_without_records(&self) -> u32 {
+        let segments = self.shared.segments();
+        let summary = segments.last().map(|segment| segment.summary());
+        summary.filter(|summary| !summary.has_records()).map_or(0, |summary| summary.batch_count)
+    }
+
     pub(super) fn segments(&self) -> SegmentList {
         self.shared.segments()
     }
@@ -347,6 +361,7 @@ fn extent_of(header: &BatchHeader) -> EntryExtent {
             BatchKind::Records => EntryKind::Batches,
             BatchKind::Blank => EntryKind::Blank,
             BatchKind::Membership => EntryKind::Membership,
+            BatchKind::Consumer(commit) => EntryKind::Consumer(commit),
         },
         base_offset: header.base_offset,
         end_offset: header.end_offset(),

@@ -6,6 +6,7 @@
 use model::{BatchDigest, BatchId, Offset, Partition};
 
 use super::codec::{Reader, Writer};
+use super::consumer::{ConsumerCommit, ConsumerKey};
 
 /// The version that is written, in every file's header.
 pub(super) const FORMAT_VERSION: u16 = 1;
@@ -21,9 +22,13 @@ const IDS_MAGIC: &[u8; 8] = b"edgelogI";
 const CLOSED_MAGIC: &[u8; 8] = b"edgelogC";
 const GROUP_MAGIC: &[u8; 8] = b"edgelogR";
 const KIND_SEAL: u8 = 3;
+const KIND_CONSUMER: u8 = 4;
 const FLAG_NO_ID: u8 = 1;
 const FLAG_UNREADABLE: u8 = 2;
 const FLAG_CONTINUES: u8 = 4;
+const FLAGS: u8 = FLAG_NO_ID | FLAG_UNREADABLE | FLAG_CONTINUES;
+/// The consumer is forgotten.
+const FLAG_FORGOTTEN: u8 = 8;
 
 /// The header of an index file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,8 @@ pub(super) enum BatchKind {
     Blank,
     /// A change of the replicas, without bytes.
     Membership,
+    /// How far a consumer has read, without bytes.
+    Consumer(ConsumerCommit),
 }
 
 /// One batch's entry in the index.
@@ -167,6 +174,16 @@ impl BatchHeader {
             BatchKind::Records => 0,
             BatchKind::Blank => 1,
             BatchKind::Membership => 2,
+            BatchKind::Consumer(_) => KIND_CONSUMER,
+        };
+        let consumer = match self.kind {
+            BatchKind::Consumer(commit) => {
+                if commit.offset.is_none() {
+                    flags |= FLAG_FORGOTTEN;
+                }
+                commit.consumer.to_bytes()
+            }
+            _ => [0; 16],
         };
         let id = self.id.map_or([0; 16], BatchId::to_bytes);
         Writer::start(out)
@@ -185,7 +202,16 @@ impl BatchHeader {
             .u64(self.log_index)
             .u64(self.tenant_hash)
             .u64(self.appended_at_ms)
+            .bytes(&consumer)
             .finish();
+    }
+
+    /// Reads what is said of a consumer; its offset stands where other batches have their digest.
+    fn decode_consumer(flags: u8, reader: &mut Reader<'_>) -> Self {
+        let header = Self::decode(BatchKind::Blank, flags, reader);
+        let consumer = ConsumerKey::from_bytes(reader.bytes());
+        let offset = (flags & FLAG_FORGOTTEN == 0).then(|| Offset::new(header.digest.get()));
+        Self { kind: BatchKind::Consumer(ConsumerCommit { consumer, offset }), ..header }
     }
 
     fn decode(kind: BatchKind, flags: u8, reader: &mut Reader<'_>) -> Self {
@@ -271,10 +297,13 @@ impl Entry {
             0 => BatchKind::Records,
             1 => BatchKind::Blank,
             2 => BatchKind::Membership,
+            KIND_CONSUMER if flags & !(FLAGS | FLAG_FORGOTTEN) == 0 => {
+                return Ok(Self::Batch(BatchHeader::decode_consumer(flags, &mut reader)));
+            }
             KIND_SEAL => return Ok(Self::Seal(Seal::decode(&mut reader))),
             _ => return Err(Undecodable::Unknown),
         };
-        if flags & !(FLAG_NO_ID | FLAG_UNREADABLE | FLAG_CONTINUES) != 0 {
+        if flags & !FLAGS != 0 {
             return Err(Undecodable::Unknown);
         }
         Ok(Self::Batch(BatchHeader::decode(kind, flags, &mut reader)))
@@ -426,6 +455,15 @@ mod tests {
         bytes.clear();
         bare.encode(&mut bytes);
         assert_eq!(Entry::decode(&bytes), Ok(Entry::Batch(bare)));
+
+        for offset in [Some(Offset::new(u64::MAX)), None] {
+            let kind = BatchKind::Consumer(ConsumerCommit { consumer: ConsumerKey::of("c"), offset });
+            let digest = BatchDigest::from_u64(offset.map_or(0, Offset::get));
+            let commit = BatchHeader { kind, digest, id: None, ..header() };
+            bytes.clear();
+            commit.encode(&mut bytes);
+            assert_eq!((bytes.len(), Entry::decode(&bytes)), (ENTRY_BYTES, Ok(Entry::Batch(commit))));
+        }
 
         let file = IndexFileHeader { partition: Partition::new(3), base_offset: Offset::new(u64::MAX) };
         assert_eq!(file.encode().len(), ENTRY_BYTES);

@@ -36,6 +36,7 @@ mod shared;
 mod stored_batch;
 
 mod compression;
+mod consumer;
 mod group_file;
 mod known_batches;
 mod maintenance;
@@ -51,6 +52,7 @@ mod truncation;
 pub(crate) mod tests;
 
 pub use batches::Batches;
+pub use consumer::{ConsumerCommit, ConsumerKey};
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode, RealDisk, read_file, write_file};
 pub use entries::{EntryBatch, EntryContent, EntryExtent, EntryKind, EntryReader, NewEntry, StoredEntry};
 pub use error::{Damage, DamageKind, LogError};

@@ -291,8 +291,14 @@ impl SegmentWriter {
             }
             EntryContent::Blank => BatchKind::Blank,
             EntryContent::Membership => BatchKind::Membership,
+            EntryContent::Consumer(commit) => BatchKind::Consumer(*commit),
+        };
+        let offset = match &entry.content {
+            EntryContent::Consumer(commit) => commit.offset.map_or(0, Offset::get),
+            _ => 0,
         };
         Ok(vec![BatchHeader {
+            digest: BatchDigest::from_u64(offset),
             term: entry.term,
             log_index: entry.log_index,
             appended_at_ms: entry.appended_at_ms,

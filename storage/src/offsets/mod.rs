@@ -1,6 +1,7 @@
 //! How far each consumer of a partition has read: what a tail or an exporter writes down, to go on there.
 //!
-//! One small file in the partition's directory, replaced whole. Invariant: what was acknowledged is on the disk; what is
+//! One small file in the partition's directory, replaced whole; with several copies of the partition it is
+//! [`crate::raft`] that keeps them. Invariant: what was acknowledged is on the disk; what is
 //! answered was. Must not know what a consumer does, nor of HTTP.
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::log::{self, Disk};
+use crate::log::{self, ConsumerKey, Disk};
 
 /// The file's name in the partition's directory.
 const FILE: &str = "consumers.json";
@@ -48,6 +49,12 @@ pub enum OffsetsError {
     /// There are as many consumers as there may be.
     #[error("the partition has {} consumers already; delete those that are no more", limits::CONSUMERS_MAX)]
     TooMany,
+    /// They have moved too often since the partition's last record.
+    #[error(
+        "consumers have moved {} times since the partition's last record; the next one makes room",
+        limits::IDLE_ENTRIES_MAX
+    )]
+    Idle,
 }
 
 /// The consumers of one partition.
@@ -130,6 +137,11 @@ impl Consumer {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// By what the replicated log knows it.
+    pub fn key(&self) -> ConsumerKey {
+        ConsumerKey::of(&self.0)
     }
 }
 

@@ -19,7 +19,9 @@ use super::message::{AppendError, Appended, Message, Pending};
 use super::round::Round;
 use crate::clock::unix_now_ms;
 use crate::limits;
-use crate::log::{EntryContent, EntryExtent, KnownBatch, LogError, Manifest, NewBatch, NewEntry};
+use crate::log::{
+    ConsumerCommit, EntryContent, EntryExtent, KnownBatch, LogError, Manifest, NewBatch, NewEntry,
+};
 
 /// An entry of the replicated log.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub enum LogContent {
     Blank,
     /// A change of the members.
     Membership,
+    /// How far a consumer has read.
+    Consumer(ConsumerCommit),
     /// Batches, as a leader has stored them.
     Batches {
         /// The offset of their first record there.
@@ -306,6 +310,7 @@ impl Actor {
             let content = match content {
                 LogContent::Blank => EntryContent::Blank,
                 LogContent::Membership => EntryContent::Membership,
+                LogContent::Consumer(commit) => EntryContent::Consumer(commit),
                 LogContent::Batches { batches, .. } if batches.is_empty() => EntryContent::Blank,
                 LogContent::Batches { batches, .. } => EntryContent::Batches(batches),
                 LogContent::Proposed(proposal) => self.decide(&proposal, now_ms, log_index, &mut rounds),

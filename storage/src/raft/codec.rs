@@ -12,7 +12,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, V
 use serde::{Deserialize, Serialize};
 
 use super::types::{Entry, EntryData, SavedLogId, SavedMembership, SavedVote, TypeConfig};
-use crate::log::EntryBatch;
+use crate::log::{ConsumerCommit, EntryBatch};
 
 type AppendRequest = AppendEntriesRequest<TypeConfig>;
 
@@ -59,6 +59,7 @@ struct EntryHead {
 enum ContentHead {
     Blank,
     Members { members: SavedMembership },
+    Consumer { commit: ConsumerCommit },
     Batches { base_offset: u64, batches: Vec<BatchHead> },
 }
 
@@ -173,6 +174,7 @@ pub(super) fn encode_append(request: AppendRequest) -> Result<Vec<Bytes>, CodecE
                 let batches = batches.iter().map(BatchHead::of).collect();
                 ContentHead::Batches { base_offset: *base_offset, batches }
             }
+            EntryPayload::Normal(EntryData::Consumer(commit)) => ContentHead::Consumer { commit: *commit },
             EntryPayload::Normal(_) => return Err(CodecError::NoRecords),
         };
         heads.push(EntryHead { id: entry.log_id.into(), content });
@@ -197,6 +199,7 @@ pub fn decode_append(partition: Partition, mut bytes: Bytes) -> Result<AppendReq
             let payload = match entry.content {
                 ContentHead::Blank => EntryPayload::Blank,
                 ContentHead::Members { members } => EntryPayload::Membership(members.membership()),
+                ContentHead::Consumer { commit } => EntryPayload::Normal(EntryData::Consumer(commit)),
                 ContentHead::Batches { base_offset, batches } => {
                     let batches = batches.into_iter().map(|batch| batch.with_records(&mut bytes));
                     let batches = batches.collect::<Result<_, CodecError>>()?;
@@ -325,6 +328,11 @@ mod hex_id {
 mod tests {
     use super::super::types::{Vote, log_id};
     use super::*;
+    use crate::log::ConsumerKey;
+
+    fn commit() -> ConsumerCommit {
+        ConsumerCommit { consumer: ConsumerKey::of("c"), offset: Some(model::Offset::new(u64::MAX)) }
+    }
 
     fn request() -> AppendRequest {
         let bytes = Bytes::from_static(b"{}\n{}\n");
@@ -354,6 +362,7 @@ mod tests {
                 entry(5, EntryPayload::Blank),
                 entry(6, EntryPayload::Membership(members)),
                 entry(7, EntryPayload::Normal(data)),
+                entry(8, EntryPayload::Normal(EntryData::Consumer(commit()))),
             ],
             leader_commit: None,
         }
@@ -370,6 +379,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(batches(&received), batches(&request()));
+        assert!(matches!(
+            received.entries[3].payload,
+            EntryPayload::Normal(EntryData::Consumer(received)) if received == commit()
+        ));
         assert_eq!(received.entries[1].log_id, log_id(2, 6));
         let members = |request: &AppendRequest| match &request.entries[1].payload {
             EntryPayload::Membership(members) => members.clone(),

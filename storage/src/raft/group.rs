@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use model::wire::Durability;
 use model::{Offset, Partition};
+use openraft::ServerState;
 use openraft::error::Fatal;
 use openraft::network::RaftNetworkFactory;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use openraft::storage::RaftLogStorage as _;
-use openraft::{ServerState, Snapshot};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ use super::patience::Patience;
 use super::reads::{ReadIndex, Resumed};
 use super::refusals::Heeding;
 use super::room::Room;
-use super::snapshot::{LeaderSegments, Offer, SegmentSource, SnapshotData};
+use super::snapshot::{LeaderSegments, Offer, SegmentSource};
 use super::store::LogStore;
 use super::timing::Timing;
 use super::types::{LogId, Member, NodeId, Raft, TypeConfig, Vote};
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) acks: Durability,
     pub(super) room: Room,
     pub(super) reads: ReadIndex,
+    /// Held while it is decided what becomes of a consumer's offset.
+    pub(super) committing: tokio::sync::Mutex<()>,
     freshness: Mutex<Freshness>,
     patience: Arc<Mutex<Patience>>,
     /// Up to where a replica that lost entries has to have the log before it votes.
@@ -147,6 +149,7 @@ impl Group {
             acks,
             room,
             reads,
+            committing: tokio::sync::Mutex::default(),
             freshness: Mutex::default(),
             patience,
             refill_to,
@@ -238,8 +241,7 @@ impl Group {
             let shared = &group.shared;
             let copied = shared.store.shared().copy(&source, &offer, &shared.room).await;
             let manifest = copied.map_err(|error| error.to_string())?;
-            let snapshot =
-                Snapshot { meta: offer.meta(), snapshot: Box::new(SnapshotData::Staged(manifest)) };
+            let snapshot = offer.staged(manifest);
             let installed = shared.raft.install_full_snapshot(offer.vote(), snapshot).await;
             installed.map(|response| response.vote).map_err(|error| error.to_string())
         });

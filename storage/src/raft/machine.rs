@@ -1,7 +1,8 @@
-//! What becomes of an entry that the replicas have agreed on: its records may be read.
+//! What becomes of an entry that the replicas have agreed on: its records may be read, or it is known how far a consumer
+//! has read.
 //!
-//! There is no state but the log's own, so that applying an entry is raising the high watermark, and a snapshot is the
-//! log itself.
+//! There is little state but the log's own, so that applying an entry is raising the high watermark, and a snapshot is the
+//! log itself, and the consumers' offsets.
 //!
 //! Invariant: the high watermark is the end of an entry that is committed, and flushed here.
 
@@ -12,8 +13,9 @@ use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError};
 
 use super::snapshot::SnapshotData;
+use super::state::Consumers;
 use super::store::{LogStore, StoreShared, read_failed};
-use super::types::{Entry, LogId, Member, NodeId, StorageError, StoredMembership, TypeConfig};
+use super::types::{Entry, EntryData, LogId, Member, NodeId, StorageError, StoredMembership, TypeConfig};
 
 /// The state machine of one partition.
 #[derive(Clone, Debug)]
@@ -35,7 +37,7 @@ impl StateMachine {
         let snapshot_id = last_log_id.map_or_else(String::new, |id| id.to_string());
         Snapshot {
             meta: SnapshotMeta { last_log_id, last_membership: state.members(), snapshot_id },
-            snapshot: Box::new(SnapshotData::Own),
+            snapshot: Box::new(SnapshotData::Own { consumers: state.consumers().clone() }),
         }
     }
 
@@ -69,9 +71,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         I::IntoIter: OptionalSend,
     {
         let (mut last, mut members, mut count) = (None, None, 0);
+        let mut commits = Vec::new();
         for entry in entries {
-            if let EntryPayload::Membership(changed) = &entry.payload {
-                members = Some(StoredMembership::new(Some(entry.log_id), changed.clone()));
+            match &entry.payload {
+                EntryPayload::Membership(changed) => {
+                    members = Some(StoredMembership::new(Some(entry.log_id), changed.clone()));
+                }
+                EntryPayload::Normal(EntryData::Consumer(commit)) => commits.push(*commit),
+                EntryPayload::Normal(_) | EntryPayload::Blank => {}
             }
             last = Some(entry.log_id);
             count += 1;
@@ -83,11 +90,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             Some(members) => {
                 let saved = self.shared.save(|state| {
                     state.set_applied(last);
+                    state.commit_offsets(&commits);
                     state.set_members(&members);
                 });
                 saved.await.map_err(|error| apply_failed(last, &error))?;
             }
-            None => self.shared.state.lock().set_applied(last),
+            None => {
+                // Together: what is written of it is written of both.
+                let mut state = self.shared.state.lock();
+                state.set_applied(last);
+                state.commit_offsets(&commits);
+            }
         }
         Ok(vec![(); count])
     }
@@ -97,7 +110,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotData>, StorageError> {
-        Ok(Box::new(SnapshotData::Own))
+        Ok(Box::new(SnapshotData::Own { consumers: Consumers::default() }))
     }
 
     async fn install_snapshot(

@@ -25,6 +25,7 @@ mod directory;
 mod network;
 
 mod cluster;
+mod commits;
 mod freshness;
 mod group;
 mod overview;
@@ -41,6 +42,7 @@ mod tests;
 pub use client::NodeClient;
 pub use cluster::{Cluster, ClusterParts, Own};
 pub use codec::{Addressed, Answer, LightRequest, decode_append};
+pub use commits::CommitError;
 pub use directory::{Directory, NodeCard};
 pub use group::{Group, GroupParts, GroupStatus, MemberStatus};
 pub use identity::{HexId, Identity};

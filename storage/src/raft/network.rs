@@ -248,7 +248,7 @@ impl RaftNetwork<TypeConfig> for Line {
         _: RPCOption,
     ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
         let not_sent = |error: NetError| StreamingError::Network(NetworkError::new(&error));
-        let Some(offer) = Offer::new(vote, &snapshot.meta) else {
+        let Some(offer) = Offer::new(vote, &snapshot) else {
             return Err(not_sent(NetError::Replica("there is nothing in the snapshot".to_owned())));
         };
         let body = serde_json::to_vec(&offer).map_err(|error| not_sent(CallError::from(error).into()))?;

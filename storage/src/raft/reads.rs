@@ -21,13 +21,13 @@ use super::types::{LogId, Member, NodeId, Raft, Vote};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// Another replica leads the partition, or none does just now.
-    #[error("this node does not lead the partition; consistency=stale reads what it has")]
+    #[error("this node does not lead the partition")]
     NotLeader {
         /// The URL of the one that leads, where that is known.
         leader: Option<Arc<str>>,
     },
     /// Too few replicas say that this one still leads.
-    #[error("too few replicas of the partition answer; consistency=stale reads what is here")]
+    #[error("too few replicas of the partition answer")]
     NoQuorum,
     /// The replica works no more.
     #[error("the replica has ended: {reason}")]

@@ -1,4 +1,4 @@
-//! A snapshot is the log: whole segments, copied by the replica that lacks them from the one that leads.
+//! A snapshot is the log, and the consumers' offsets beside it: whole segments, copied by the replica that lacks them from the one that leads.
 //!
 //! The leader says that it has one, and up to which entry; the other then asks for the segments, piece by piece, beside
 //! what it has. A copy that broke off is gone on with. When all checksums are right the copy takes the log's place.
@@ -10,13 +10,16 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use http::Method;
 use model::{Offset, Partition};
-use openraft::SnapshotMeta;
+use openraft::{Snapshot, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 
 use super::client::NodeClient;
 use super::room::Room;
+use super::state::{Consumers, GroupState};
 use super::store::{StoreShared, blocking, write_failed};
-use super::types::{LogId, Member, NodeId, SavedLogId, SavedMembership, SavedVote, StorageError, Vote};
+use super::types::{
+    LogId, Member, NodeId, SavedLogId, SavedMembership, SavedVote, StorageError, TypeConfig, Vote,
+};
 use crate::limits;
 use crate::log::{LogError, Manifest, PIECE_BYTES_MAX, Piece};
 use crate::outbound::CallError;
@@ -24,10 +27,18 @@ use crate::outbound::CallError;
 /// What a snapshot holds.
 #[derive(Clone, Debug)]
 pub enum SnapshotData {
-    /// Nothing: the log of this replica has all of it.
-    Own,
+    /// No segments: the log of this replica has all of it.
+    Own {
+        /// How far consumers have read.
+        consumers: Consumers,
+    },
     /// Segments that are staged beside the log of this replica.
-    Staged(Manifest),
+    Staged {
+        /// The segments.
+        manifest: Manifest,
+        /// How far consumers have read.
+        consumers: Consumers,
+    },
 }
 
 /// What a leader tells of its snapshot.
@@ -36,6 +47,8 @@ pub struct Offer {
     vote: SavedVote,
     last: SavedLogId,
     members: SavedMembership,
+    #[serde(default)]
+    consumers: Consumers,
 }
 
 /// What is asked of a leader for its snapshot.
@@ -89,9 +102,17 @@ pub(super) enum CopyError {
 
 impl Offer {
     /// The offer of a leader.
-    pub(super) fn new(vote: Vote, meta: &SnapshotMeta<NodeId, Member>) -> Option<Self> {
-        let last = meta.last_log_id?.into();
-        Some(Self { vote: vote.into(), last, members: (&meta.last_membership).into() })
+    pub(super) fn new(vote: Vote, snapshot: &Snapshot<TypeConfig>) -> Option<Self> {
+        let meta = &snapshot.meta;
+        let (SnapshotData::Own { consumers } | SnapshotData::Staged { consumers, .. }) = &*snapshot.snapshot;
+        let (last, members) = (meta.last_log_id?.into(), (&meta.last_membership).into());
+        Some(Self { vote: vote.into(), last, members, consumers: consumers.clone() })
+    }
+
+    /// What is to be put in place, once its segments are staged.
+    pub(super) fn staged(&self, manifest: Manifest) -> Snapshot<TypeConfig> {
+        let data = SnapshotData::Staged { manifest, consumers: self.consumers.clone() };
+        Snapshot { meta: self.meta(), snapshot: Box::new(data) }
     }
 
     /// The leader's vote.
@@ -222,8 +243,8 @@ pub(super) async fn install(
     snapshot: SnapshotData,
 ) -> Result<(), StorageError> {
     let installed = match snapshot {
-        SnapshotData::Own => shared.save(|state| note_installed(state, meta)).await,
-        SnapshotData::Staged(manifest) => {
+        SnapshotData::Own { consumers } => shared.save(|state| note_installed(state, meta, consumers)).await,
+        SnapshotData::Staged { manifest, consumers } => {
             let end_offset = Offset::new(manifest.end_offset);
             let upto = meta.last_log_id.map_or(0, |last| last.index + 1);
             shared.recent.lock().clear();
@@ -232,7 +253,7 @@ pub(super) async fn install(
                 state.set_installing(true);
                 let before = state.encode();
                 state.set_installing(false);
-                note_installed(&mut state, meta);
+                note_installed(&mut state, meta, consumers);
                 // Sent while nobody else can change the state: one that is written later has what this one has.
                 shared.access.install(manifest, upto, before, state.encode())
             };
@@ -247,10 +268,11 @@ pub(super) async fn install(
     installed.map_err(|error| write_failed(&error))
 }
 
-fn note_installed(state: &mut super::state::GroupState, meta: &SnapshotMeta<NodeId, Member>) {
+fn note_installed(state: &mut GroupState, meta: &SnapshotMeta<NodeId, Member>, consumers: Consumers) {
     if let Some(last) = meta.last_log_id {
         state.set_applied(last);
         state.set_purged(last);
     }
     state.set_members(&meta.last_membership);
+    state.set_consumers(consumers);
 }

@@ -2,9 +2,16 @@
 //!
 //! Invariant: a vote is on the disk before anybody hears of it, and a change of the members before its entry is.
 
+use std::collections::BTreeMap;
+
+use model::Offset;
 use serde::{Deserialize, Serialize};
 
 use super::types::{LogId, SavedLogId, SavedMembership, SavedVote, StoredMembership, Vote};
+use crate::log::{ConsumerCommit, ConsumerKey};
+
+/// How far consumers have read.
+pub(super) type Consumers = BTreeMap<ConsumerKey, Offset>;
 
 /// The state that is kept beside the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +32,9 @@ pub(super) struct GroupState {
     /// Whether another log is being put in the place of this one: after a crash in the midst of it there is none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     installing: bool,
+    /// How far consumers have read, as of what is applied. Applied again, entries give the same.
+    #[serde(default, skip_serializing_if = "Consumers::is_empty")]
+    consumers: Consumers,
     /// The members that entries of the log have set, committed or not, since what was purged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     changes: Vec<SavedMembership>,
@@ -144,6 +154,26 @@ impl GroupState {
         self.applied = Some(applied.into());
     }
 
+    /// How far consumers have read.
+    pub(super) fn consumers(&self) -> &Consumers {
+        &self.consumers
+    }
+
+    /// Consumers have read further, or back; in order.
+    pub(super) fn commit_offsets(&mut self, commits: &[ConsumerCommit]) {
+        for ConsumerCommit { consumer, offset } in commits {
+            match offset {
+                Some(offset) => self.consumers.insert(*consumer, *offset),
+                None => self.consumers.remove(consumer),
+            };
+        }
+    }
+
+    /// Another replica's, with its log.
+    pub(super) fn set_consumers(&mut self, consumers: Consumers) {
+        self.consumers = consumers;
+    }
+
     /// The members at what is applied.
     pub(super) fn set_members(&mut self, members: &StoredMembership) {
         self.members = members.into();
@@ -191,6 +221,14 @@ mod tests {
         state.set_applied(log_id(2, 7));
         state.set_members(&StoredMembership::new(Some(log_id(1, 0)), members(&[1, 2])));
         state.add_change(SavedMembership::of(Some(log_id(3, 9)), &members(&[1, u64::MAX])));
+        let commit = |name, offset: Option<u64>| ConsumerCommit {
+            consumer: ConsumerKey::of(name),
+            offset: offset.map(Offset::new),
+        };
+        state.commit_offsets(&[commit("a", Some(3)), commit("b", Some(u64::MAX)), commit("c", Some(1))]);
+        state.commit_offsets(&[commit("a", Some(2)), commit("c", None)]);
+        let expected = [("a", 2), ("b", u64::MAX)].map(|(name, at)| (ConsumerKey::of(name), Offset::new(at)));
+        assert_eq!(state.consumers(), &Consumers::from(expected));
         assert_eq!(GroupState::decode(&state.encode()).unwrap(), state);
         assert_eq!(state.vote(), Some(Vote::new_committed(3, 1 << 63)));
         assert_eq!(state.change_at(log_id(3, 9)).unwrap().membership(), members(&[1, u64::MAX]));

@@ -236,6 +236,7 @@ impl StoreShared {
         let payload = match extent.kind {
             EntryKind::Blank => EntryPayload::Blank,
             EntryKind::Batches => EntryPayload::Normal(EntryData::Elsewhere),
+            EntryKind::Consumer(commit) => EntryPayload::Normal(EntryData::Consumer(commit)),
             EntryKind::Membership => EntryPayload::Membership(
                 self.state
                     .lock()
@@ -332,7 +333,9 @@ impl RaftLogReader<TypeConfig> for EntrySource {
                     batches: entry.batches,
                 }),
             }),
-            EntryKind::Blank | EntryKind::Membership => self.shared.skeleton(&entry.extent),
+            EntryKind::Blank | EntryKind::Membership | EntryKind::Consumer(_) => {
+                self.shared.skeleton(&entry.extent)
+            }
         });
         match entries.collect() {
             // The same: the members that an entry has set go with it.
@@ -445,6 +448,7 @@ impl LogStore {
                     batches: batches.ok_or_else(|| wrong("a batch is not what it says"))?,
                 })
             }
+            EntryData::Consumer(commit) => Ok(LogContent::Consumer(commit)),
             EntryData::Elsewhere => Err(wrong("the entry came without what it holds")),
         }
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use model::Partition;
 use serde::{Deserialize, Serialize};
 
-use crate::log::EntryBatch;
+use crate::log::{ConsumerCommit, EntryBatch};
 use crate::partition::Proposal;
 
 /// A node's number.
@@ -47,7 +47,7 @@ pub struct Member {
     pub zone: Option<String>,
 }
 
-/// What an entry with records carries.
+/// What an entry that is ours carries.
 pub enum EntryData {
     /// Batches that wait on this node, the leader.
     Proposed(Proposal),
@@ -60,6 +60,8 @@ pub enum EntryData {
         /// The batches.
         batches: Vec<EntryBatch>,
     },
+    /// How far a consumer has read.
+    Consumer(ConsumerCommit),
     /// Nothing but that there are some: enough to apply the entry.
     Elsewhere,
 }
@@ -86,6 +88,7 @@ impl fmt::Debug for EntryData {
             Self::Stored { base_offset, batches, .. } => {
                 write!(f, "Stored({} batches from {base_offset})", batches.len())
             }
+            Self::Consumer(commit) => fmt::Debug::fmt(commit, f),
             Self::Elsewhere => f.write_str("Elsewhere"),
         }
     }

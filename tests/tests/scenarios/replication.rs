@@ -322,6 +322,71 @@ async fn a_replica_that_lost_its_disk_comes_back_as_another_and_is_filled() {
 }
 
 #[tokio::test]
+async fn consumers_go_on_where_they_were_when_leaders_die_and_disks_are_lost() {
+    let mut replicas = Replicas::start(&["--segment-bytes", "64KiB", "--retention-bytes", "256KiB"]).await;
+    let writers = replicas.write(2, 4000);
+    let leader = replicas.leader(&[0, 1, 2]).await;
+    let offsets = async |replicas: &Replicas, node: usize, method: &str, body: &str| {
+        let url = replicas.nodes[node].url("/v1/offsets/exporter?partition=0");
+        answer(replicas.client.request(method, &url).body(body.to_owned())).await.unwrap()
+    };
+    let put = async |replicas: &Replicas, node: usize, body: &str| {
+        let url = replicas.nodes[node].url("/v1/offsets/exporter");
+        answer(replicas.client.request("PUT", &url).body(body.to_owned())).await.unwrap()
+    };
+    eventually("there are some records", RECOVERED_MAX, async || {
+        (replicas.known_by(leader).await?.high_watermark.get() > 9).then_some(())
+    })
+    .await;
+    assert_eq!(offsets(&replicas, leader, "GET", "").await.expect(200).text(), "{}");
+    put(&replicas, leader, r#"{"0":7}"#).await.expect(204);
+    put(&replicas, leader, r#"{"0":5}"#).await.expect(204);
+    assert_eq!(
+        put(&replicas, leader, r#"{"0":99999999}"#).await.expect(400).problem().field.as_deref(),
+        Some("0")
+    );
+    for node in (0..3).filter(|node| *node != leader) {
+        for refused in [put(&replicas, node, r#"{"0":1}"#).await, offsets(&replicas, node, "GET", "").await] {
+            assert_eq!(refused.expect(421).header(wire::LEADER), replicas.nodes[leader].url(""));
+        }
+    }
+    // The next leader knows.
+    replicas.nodes[leader].kill();
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    let next = replicas.leader(&others).await;
+    let known = async |replicas: &Replicas, node: usize| {
+        let answered = offsets(replicas, node, "GET", "").await;
+        (answered.status == 200).then(|| answered.text().to_owned())
+    };
+    let read =
+        eventually("the next leader answers", RECOVERED_MAX, async || known(&replicas, next).await).await;
+    assert_eq!(read, r#"{"0":5}"#);
+    replicas.nodes[leader].start().await;
+    // One whose disk is lost gets it with the segments: the entries are no more.
+    let begun_at = replicas.known_by(next).await.unwrap().high_watermark;
+    eventually("retention has deleted all that was there", RECOVERED_MAX, async || {
+        (replicas.known_by(next).await?.first_offset > begun_at).then_some(())
+    })
+    .await;
+    let lost = leader;
+    replicas.nodes[lost].kill();
+    std::fs::remove_dir_all(replicas.data_dir(lost)).unwrap();
+    replicas.nodes[lost].start().await;
+    let log = replicas.nodes[next].log();
+    eventually("the replica is filled", RECOVERED_MAX, async || {
+        log.text().contains("the replica is filled, and votes").then_some(())
+    })
+    .await;
+    writers.stop().await;
+    replicas.settled().await;
+    let filled = tests::files::read_group_state(&replicas.nodes[lost].partition_dir(0));
+    assert_eq!(filled["consumers"].as_object().unwrap().values().collect::<Vec<_>>(), [5]);
+    let leads = replicas.leader(&[0, 1, 2]).await;
+    offsets(&replicas, leads, "DELETE", "").await.expect(204);
+    assert_eq!(known(&replicas, leads).await.as_deref(), Some("{}"));
+}
+
+#[tokio::test]
 async fn damage_in_one_replica_is_repaired_from_the_others() {
     let mut replicas = Replicas::start(&[]).await;
     let writers = replicas.write(2, 100);

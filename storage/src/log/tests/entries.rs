@@ -3,7 +3,7 @@
 
 use super::random::Random;
 use super::*;
-use crate::log::{EntryContent, EntryKind, NewEntry};
+use crate::log::{ConsumerCommit, ConsumerKey, EntryContent, EntryKind, NewEntry};
 
 /// What the log holds: each entry's index and term, and its batches' bytes.
 type Entries = Vec<(u64, u64, Vec<Bytes>)>;
@@ -11,7 +11,11 @@ type Entries = Vec<(u64, u64, Vec<Bytes>)>;
 fn entry(log_index: u64, term: u64, batches: u64) -> NewEntry {
     let content = match batches {
         0 if log_index.is_multiple_of(2) => EntryContent::Blank,
-        0 => EntryContent::Membership,
+        0 if log_index.is_multiple_of(3) => EntryContent::Membership,
+        0 => EntryContent::Consumer(ConsumerCommit {
+            consumer: ConsumerKey::of("c"),
+            offset: Some(Offset::new(log_index)),
+        }),
         _ => EntryContent::Batches(
             (0..batches).map(|place| batch(term * 10_000 + log_index * 10 + place, place % 3 + 1)).collect(),
         ),
@@ -22,7 +26,7 @@ fn entry(log_index: u64, term: u64, batches: u64) -> NewEntry {
 fn expected(entries: &[NewEntry]) -> Entries {
     let bytes = |entry: &NewEntry| match &entry.content {
         EntryContent::Batches(batches) => batches.iter().map(|new| new.batch.bytes().clone()).collect(),
-        EntryContent::Blank | EntryContent::Membership => Vec::new(),
+        EntryContent::Blank | EntryContent::Membership | EntryContent::Consumer(_) => Vec::new(),
     };
     entries.iter().map(|entry| (entry.log_index, entry.term, bytes(entry))).collect()
 }
@@ -268,4 +272,26 @@ fn a_vote_that_is_not_as_it_was_written_is_an_error() {
     *bytes.last_mut().unwrap() ^= 1;
     disk.put(&path, &bytes);
     assert!(matches!(log.read_group_state(), Err(LogError::GroupState { .. })));
+}
+
+#[test]
+fn entries_without_records_are_counted_until_a_record_comes() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk, &LogOptions::default()).0;
+    let reader = log.entry_reader();
+    assert_eq!(reader.entries_without_records(), 0);
+    for log_index in 1..=5 {
+        log.append_entries(&[entry(log_index, 1, 0)]).unwrap();
+        assert_eq!(u64::from(reader.entries_without_records()), log_index);
+    }
+    log.append_entries(&[entry(6, 1, 1), entry(7, 1, 0)]).unwrap();
+    assert_eq!(reader.entries_without_records(), 0);
+    let kinds: Vec<EntryKind> =
+        reader.extents(1, 10).unwrap().into_iter().map(|extent| extent.kind).collect();
+    let expected: Vec<EntryKind> =
+        (1..=7).map(|index| entry(index, 1, u64::from(index == 6)).content.kind()).collect();
+    assert_eq!(kinds, expected);
+    assert!(
+        matches!(kinds[4], EntryKind::Consumer(ConsumerCommit { offset: Some(at), .. }) if at.get() == 5)
+    );
 }

@@ -1,6 +1,7 @@
 //! Replicas over disks that fail as told.
 
 mod cluster;
+mod commits;
 mod found_log;
 mod net;
 mod reads;

@@ -147,7 +147,7 @@ impl RaftNetwork<TypeConfig> for Line {
     ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
         let copied = async {
             let nothing = || NetError::Replica("there is nothing in the snapshot".to_owned());
-            let offer = Offer::new(vote, &snapshot.meta).ok_or_else(nothing)?;
+            let offer = Offer::new(vote, &snapshot).ok_or_else(nothing)?;
             let group = self.net.reach(self.from, self.to).await?;
             let source = LineSource { net: self.net.clone(), from: self.to, to: self.from };
             let vote = group.receive_from(source, offer).await.map_err(NetError::Replica)?;
@@ -291,7 +291,7 @@ pub(super) fn damage(disk: &SimDisk, random: &mut Random) -> bool {
             let is_right = |header: &&[u8]| {
                 header.len() == 128
                     && header[..4] == crc32fast::hash(&header[4..]).to_le_bytes()
-                    && header[4] < 3
+                    && header[4] != 3
             };
             let said = |header: &[u8]| u32::from_le_bytes(header[36..40].try_into().unwrap());
             let count = bytes.chunks(128).skip(1).filter(is_right).map(said).max().unwrap_or(0);

@@ -10,12 +10,12 @@ use futures::FutureExt as _;
 use model::{Offset, Partition};
 use openraft::raft::AppendEntriesRequest;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage, RaftLogStorageExt as _, RaftStateMachine};
-use openraft::{EntryPayload, SnapshotMeta, StoredMembership};
+use openraft::{EntryPayload, Snapshot, SnapshotMeta, StoredMembership};
 
 use super::super::codec::Answer;
 use super::super::room::Room;
 use super::super::snapshot::{Offer, PieceOf, SegmentSource, SnapshotData};
-use super::super::state::GroupState;
+use super::super::state::{Consumers, GroupState};
 use super::super::types::{Entry, EntryData, Member, Membership, NodeId, Vote, log_id};
 use super::super::{FoundLog, LogStore, StateMachine};
 use super::found_log::{ENTRIES, replica};
@@ -107,7 +107,9 @@ fn room(disk: &SimDisk) -> Room {
 }
 
 fn offer(index: u64) -> Offer {
-    Offer::new(Vote::new_committed(1, 2), &meta_upto(index)).unwrap()
+    let data = SnapshotData::Own { consumers: Consumers::default() };
+    let snapshot = Snapshot { meta: meta_upto(index), snapshot: Box::new(data) };
+    Offer::new(Vote::new_committed(1, 2), &snapshot).unwrap()
 }
 
 /// What a leader with two more entries than `replica` would send of its segments, staged beside the log of `own`.
@@ -142,7 +144,7 @@ async fn a_power_cut_between_the_purge_for_a_snapshot_and_the_snapshot_loses_not
     let access = own.handle.log_access();
     let mut early = Box::pin(access.append(vec![stored(ENTRIES + 3, (ENTRIES + 2) * 2)], true));
     assert!(early.as_mut().now_or_never().is_none());
-    let snapshot = Box::new(SnapshotData::Staged(manifest));
+    let snapshot = offer(ENTRIES + 1).staged(manifest).snapshot;
     own.machine.install_snapshot(&meta_upto(ENTRIES + 1), snapshot).await.unwrap();
     early.await.unwrap();
     let state = state_on(&disk);
@@ -161,7 +163,7 @@ async fn an_empty_log_holds_what_follows_a_snapshot_until_it_is_there() {
     let access = own.handle.log_access();
     let mut early = Box::pin(access.append(vec![stored(ENTRIES + 3, (ENTRIES + 2) * 2)], true));
     assert!(early.as_mut().now_or_never().is_none());
-    let snapshot = Box::new(SnapshotData::Staged(manifest));
+    let snapshot = offer(ENTRIES + 1).staged(manifest).snapshot;
     own.machine.install_snapshot(&meta_upto(ENTRIES + 1), snapshot).await.unwrap();
     early.await.unwrap();
     let seen = own.store.get_log_state().await.unwrap();

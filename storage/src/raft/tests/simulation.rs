@@ -19,9 +19,9 @@ use tokio::time::timeout_at;
 
 use super::super::types::{Member, NodeId};
 use super::net::{Net, PARTITION, Running, damage};
-use crate::log::LogReader;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
+use crate::log::{ConsumerCommit, ConsumerKey, LogReader};
 use crate::partition::{Append, PartitionHandle};
 
 const NODES: u64 = 3;
@@ -30,6 +30,8 @@ const FAULTS: usize = 8;
 const FAULT_MS_MAX: u64 = 250;
 /// How long a healed cluster may take, on a machine that does much else.
 const CONVERGED_MAX: Duration = Duration::from_secs(60);
+/// The consumer whose offset is kept.
+const CONSUMER: &str = "consumer";
 /// What a disk says whose power was cut.
 const DEAD: &str = "the machine is dead";
 /// Seeds of a plain test run, and of one on a build machine; `EDGELOG_SIM_SEEDS` names how many else, `EDGELOG_SIM_SEED`
@@ -49,6 +51,8 @@ struct Seen {
     /// How far anybody has read who may miss nothing, and how often that was.
     read_end: Offset,
     reads: u64,
+    /// Where the consumer is, as it was told that this is kept.
+    consumer_at: Offset,
 }
 
 impl Seen {
@@ -135,17 +139,40 @@ impl Run {
         let mut random = Random::new(!self.seed);
         while Instant::now() < until {
             let group = self.net.0.lock().groups.get(&(random.below(NODES) + 1)).cloned();
-            let known_end = self.seen.lock().known_end();
+            let (known_end, consumer_at) = {
+                let seen = self.seen.lock();
+                (seen.known_end(), seen.consumer_at)
+            };
             if let Some(group) = group
                 && group.confirm_leadership().await.is_ok()
             {
                 let end = group.store().shared().reader.high_watermark();
                 assert!(end >= known_end, "seed {}: a read of the past: {end} < {known_end}", self.seed);
+                let kept_at = group.offset_of(ConsumerKey::of(CONSUMER)).unwrap_or(Offset::ZERO);
+                assert!(kept_at >= consumer_at, "seed {}: {kept_at} < {consumer_at}", self.seed);
                 let mut seen = self.seen.lock();
                 seen.read_end = seen.read_end.max(end);
                 seen.reads += 1;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// A consumer that goes on and on.
+    async fn consume(self: Arc<Self>, until: Instant) {
+        let mut random = Random::new(self.seed ^ 0x5555);
+        let consumer = ConsumerKey::of(CONSUMER);
+        let mut next = 1;
+        while Instant::now() < until {
+            let group = self.net.0.lock().groups.get(&(random.below(NODES) + 1)).cloned();
+            let commit = ConsumerCommit { consumer, offset: Some(Offset::new(next)) };
+            if let Some(group) = group
+                && group.commit_offset(commit).await.is_ok()
+            {
+                self.seen.lock().consumer_at = Offset::new(next);
+                next += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -164,6 +191,8 @@ struct Counts {
     acknowledged: usize,
     /// Reads that might miss nothing.
     reads: u64,
+    /// How often a consumer's offset was kept.
+    commits: u64,
     /// Times that a replica got whole segments.
     copies: u64,
     /// Times that a replica came back with damage.
@@ -184,12 +213,13 @@ async fn run(seed: u64) -> Counts {
     let until = Instant::now() + Duration::from_millis(FAULTS as u64 * FAULT_MS_MAX);
     let clients: Vec<_> = (0..4).map(|number| tokio::spawn(Arc::clone(&run).client(number, until))).collect();
     let reads: Vec<_> = (0..2).map(|_| tokio::spawn(Arc::clone(&run).read(until))).collect();
+    let consumer = tokio::spawn(Arc::clone(&run).consume(until));
     let watch = tokio::spawn(Arc::clone(&run).watch());
     let mut damages = 0;
     for _ in 0..FAULTS {
         damages += fault(&run, &mut running, &mut random).await;
     }
-    for task in clients.into_iter().chain(reads) {
+    for task in clients.into_iter().chain(reads).chain([consumer]) {
         task.await.unwrap();
     }
     watch.abort();
@@ -199,11 +229,11 @@ async fn run(seed: u64) -> Counts {
     for (node, running) in running {
         running.crash(&run.net, node, &mut random).await;
     }
-    let (acknowledged, reads) = {
+    let (acknowledged, reads, commits) = {
         let seen = run.seen.lock();
-        (seen.acknowledged.len(), seen.reads)
+        (seen.acknowledged.len(), seen.reads, seen.consumer_at.get())
     };
-    Counts { acknowledged, reads, copies: run.net.0.lock().copies, damages }
+    Counts { acknowledged, reads, commits, copies: run.net.0.lock().copies, damages }
 }
 
 async fn start(
@@ -272,12 +302,13 @@ async fn converge(run: &Run, running: &BTreeMap<NodeId, Running>) {
     loop {
         // What happens from here on is news.
         news.iter_mut().for_each(|metrics| metrics.mark_unchanged());
-        let ends: BTreeSet<(Offset, Offset)> = running
+        let applied = |node: &Running| node.group.raft().metrics().borrow().last_applied.map(|at| at.index);
+        let ends: BTreeSet<_> = running
             .values()
-            .map(|node| (node.reader.high_watermark(), node.reader.status().written_end))
+            .map(|node| (node.reader.high_watermark(), node.reader.status().written_end, applied(node)))
             .collect();
         let acknowledged_end = run.seen.lock().acknowledged.keys().next_back().map_or(0, |last| last + 1);
-        if let Some((high_watermark, written)) = ends.first()
+        if let Some((high_watermark, written, _)) = ends.first()
             && ends.len() == 1
             && high_watermark == written
             && high_watermark.get() >= acknowledged_end
@@ -314,6 +345,12 @@ fn check(run: &Run, running: &BTreeMap<NodeId, Running>) {
     for (offset, bytes) in &run.seen.lock().acknowledged {
         assert_eq!(stored.get(offset), Some(bytes), "seed {}: offset {offset} was acknowledged", run.seed);
     }
+    let consumer = ConsumerKey::of(CONSUMER);
+    let kept: BTreeSet<Option<Offset>> =
+        running.values().map(|node| node.group.offset_of(consumer)).collect();
+    let consumer_at = run.seen.lock().consumer_at;
+    let is_kept = kept.len() == 1 && kept.first() >= Some(&Some(consumer_at).filter(|at| *at > Offset::ZERO));
+    assert!(is_kept, "seed {}: the consumer was told {consumer_at}, and is at {kept:?}", run.seed);
     let once: BTreeSet<&Bytes> = stored.values().collect();
     assert_eq!(once.len(), stored.len(), "seed {}: a batch was stored twice", run.seed);
 }
@@ -338,6 +375,7 @@ fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_repli
                 println!("seed {seed}: {counts:?}");
                 total.acknowledged += counts.acknowledged;
                 total.reads += counts.reads;
+                total.commits += counts.commits;
                 total.copies += counts.copies;
                 total.damages += counts.damages;
             }
@@ -345,7 +383,8 @@ fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_repli
         total
     });
     // Most runs have a leader for some of the time.
-    let is_served = total.acknowledged >= 5 * seeds.len() && total.reads >= 5 * seeds.len() as u64;
+    let some = 5 * seeds.len() as u64;
+    let is_served = total.acknowledged as u64 >= some && total.reads >= some && total.commits >= some;
     assert!(is_served, "{total:?} in {} runs", seeds.len());
     let is_telling = seeds.len() < SEEDS as usize || (total.copies > 0 && total.damages > 0);
     assert!(is_telling, "nothing was copied, or nothing damaged: {total:?}");
