@@ -68,6 +68,7 @@ impl Reaction {
             url: node.to_string(),
             zone: None,
             alive: true,
+            draining: false,
         }];
         let partitions = leaders.iter().map(|(partition, leader)| PartitionState {
             partition: Partition::new(*partition),

@@ -33,6 +33,9 @@ pub struct ClusterNode {
     pub zone: Option<String>,
     /// Whether it has answered of late.
     pub alive: bool,
+    /// Whether its operator wants it to hold nothing: its copies move to others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// One partition, as a node sees it.

@@ -86,6 +86,15 @@ pub const COPY_TIME_MAX: Duration = Duration::from_secs(3600);
 /// copy, and what was written meanwhile.
 pub const REPLACE_TIME_MAX: Duration = Duration::from_secs(2 * 3600);
 
+/// How long a group's members may take to agree to others.
+pub const MEMBERS_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long a node may take to hear that it votes no more: then it is let go without.
+pub const LET_GO_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Partitions of a cluster that are moved at once: each is a copy that takes disks and network from all the rest.
+pub const MOVES_MAX: usize = 2;
+
 /// Batch ids of each partition that are kept in memory: at 1,000 batches a second what the last quarter of a minute
 /// wrote, where nearly all retries fall. Older ids are looked up in the log's id lists.
 pub const HOT_BATCH_IDS_MAX: usize = 16_384;

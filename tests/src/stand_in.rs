@@ -202,6 +202,7 @@ impl State {
             url: url.clone(),
             zone: None,
             alive: true,
+            draining: false,
         };
         let replica = |(place, url): (usize, &String)| Replica {
             node: name(place),

@@ -1,11 +1,13 @@
-//! The subcommands that look at a data directory, or put something into it, while no daemon runs on it.
+//! The subcommands that look at a data directory, or put something into it, while no daemon runs on it; and those that
+//! ask something of a running cluster.
 //!
 //! They write to what they are given and return what the exit code has to say; they depend on [`crate::log`] alone, but
-//! for the doctor, who looks at the settings too.
+//! for the doctor, who looks at the settings too, and `operate`, which knows nodes by their HTTP interfaces alone.
 
 mod doctor;
 mod import;
 mod inspect;
+mod operate;
 mod verify;
 
 use std::io::{self, Write};
@@ -20,6 +22,7 @@ use crate::log::{self, LogError};
 pub use doctor::{DoctorArgs, doctor};
 pub use import::ImportArgs;
 pub use inspect::InspectArgs;
+pub use operate::{DrainArgs, MoveArgs, OperateError};
 pub use verify::VerifyArgs;
 
 /// A subcommand.
@@ -31,6 +34,10 @@ pub enum Tool {
     Verify(VerifyArgs),
     /// Append the records of a plain JSONL file, such as the Go service's partition-0.log
     Import(ImportArgs),
+    /// Move every replica off a node of a running cluster, so that it can be stopped for good
+    Drain(DrainArgs),
+    /// Move one replica of a partition from a node of a running cluster to another
+    Move(MoveArgs),
 }
 
 /// What a subcommand found.
@@ -77,6 +84,9 @@ pub enum ToolError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The cluster did not do what it was asked.
+    #[error(transparent)]
+    Operate(OperateError),
 }
 
 impl From<LogError> for ToolError {
@@ -113,6 +123,8 @@ impl Tool {
             Self::Inspect(args) => inspect::inspect(args, out),
             Self::Verify(args) => verify::verify(args, out),
             Self::Import(args) => import::import(args, out),
+            Self::Drain(args) => operate::drain(args, out),
+            Self::Move(args) => operate::move_replica(args, out),
         }
     }
 }

@@ -94,6 +94,7 @@ impl ClusterView {
             url: url.to_owned(),
             zone: None,
             alive,
+            draining: false,
         };
         let others = self.peers.iter().map(|peer| match &*peer.seen.lock() {
             Some(seen) => node(&seen.name, &peer.url, seen.is_recent(now)),

@@ -27,8 +27,14 @@ fn answer(node: &str, own: &str, leaders: &[(u16, Option<&str>)]) -> ClusterAnsw
             lag: 0,
         }],
     });
-    let itself =
-        ClusterNode { id: None, name: node.to_owned(), url: own.to_owned(), zone: None, alive: true };
+    let itself = ClusterNode {
+        id: None,
+        name: node.to_owned(),
+        url: own.to_owned(),
+        zone: None,
+        alive: true,
+        draining: false,
+    };
     ClusterAnswer { node: node.to_owned(), nodes: vec![itself], partitions: partitions.collect() }
 }
 

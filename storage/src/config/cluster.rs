@@ -9,6 +9,7 @@ use model::wire::Durability;
 use url::Url;
 
 use super::units::parse_duration;
+use crate::limits;
 
 /// How a node knows the others.
 #[derive(Args, Clone, Debug)]
@@ -44,6 +45,11 @@ pub struct ClusterConfig {
     #[arg(long, env = "EDGELOG_STORAGE_ZONE", value_name = "NAME")]
     pub zone: Option<String>,
 
+    /// How long a node may be away before its replicas are filled anew on others, if there are others. All nodes should
+    /// say the same
+    #[arg(long, env = "EDGELOG_STORAGE_REPLACE_AFTER", default_value = "10m", value_parser = parse_replace_after, value_name = "TIME")]
+    pub replace_after: Duration,
+
     /// How long a leader may be silent before another is elected, at most; all other times follow from it
     #[arg(long, env = "EDGELOG_STORAGE_ELECTION_TIMEOUT", default_value = "1s", value_parser = parse_election_timeout, value_name = "TIME")]
     pub election_timeout: Duration,
@@ -77,6 +83,19 @@ fn parse_election_timeout(text: &str) -> Result<Duration, String> {
         Ok(time)
     } else {
         Err("an election timeout is between 200ms and 60s".to_owned())
+    }
+}
+
+/// Parses the time after which a node is replaced: a restart is no reason.
+fn parse_replace_after(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time >= limits::NODE_SEEN_MAX * 2 {
+        Ok(time)
+    } else {
+        Err(format!(
+            "nodes are missed after {:?}; replace them after twice that, or later",
+            limits::NODE_SEEN_MAX
+        ))
     }
 }
 

@@ -56,18 +56,8 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Result<Json<Health>, 
             reasons.push(format!("partition {partition} has {count} damaged places, the first: {first}"));
         }
     }
-    for group in shared.app.replication.iter().flat_map(|cluster| cluster.groups()) {
-        let (partition, status) = (group.partition(), group.status());
-        if let Some(failure) = group.failure() {
-            reasons.push(format!("partition {partition}'s replica works no more: {failure}"));
-        } else if status.leader.is_none()
-            && (!status.founded || status.members.iter().any(|m| m.id == shared.own_id()))
-        {
-            reasons.push(format!("partition {partition} has no leader"));
-        } else if group.is_refilling() || status.members.iter().any(|m| m.id == shared.own_id() && !m.votes) {
-            // Were the next node stopped now, this one could not stand in for it.
-            reasons.push(format!("partition {partition}'s replica is being filled from another one"));
-        }
+    if let Some(cluster) = &shared.app.replication {
+        reasons.extend(cluster.lacks());
     }
     if reasons.is_empty() { Ok(Json(Health::OK)) } else { Err(ApiError::NotReady { reasons }) }
 }

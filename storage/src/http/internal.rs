@@ -1,4 +1,4 @@
-//! What nodes say to one another, on an address of its own: replicas' requests.
+//! What nodes say to one another, on an address of its own: replicas' requests, and what an operator asks of a cluster.
 //!
 //! Invariant: nobody who does not show the cluster's secret is answered, nor is anything of the body read.
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures::future::join_all;
@@ -16,6 +16,7 @@ use model::Partition;
 use openraft::raft::VoteRequest;
 use serde::Deserialize;
 
+use super::operator;
 use crate::limits;
 use crate::log::{LogError, Manifest};
 use crate::raft::{Addressed, Answer, Cluster, Group, LightRequest, NodeCard, Offer, PieceOf, decode_append};
@@ -41,6 +42,8 @@ pub fn internal_router(cluster: Arc<Cluster>) -> Router {
         .route("/raft/snapshot", post(snapshot))
         .route("/raft/manifest", get(manifest))
         .route("/raft/segment", get(segment))
+        .route("/cluster/drain", put(operator::drain).delete(operator::undrain))
+        .route("/cluster/move", post(operator::move_replica))
         .layer(DefaultBodyLimit::max(limits::REPLICATE_BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&cluster), check_secret))
         .with_state(cluster)

@@ -15,6 +15,7 @@ mod labels;
 mod metrics;
 mod observe;
 mod offsets;
+mod operator;
 mod parameters;
 mod peer_limit;
 mod peer_stream;
@@ -47,7 +48,7 @@ use crate::metrics::Metrics;
 use crate::offsets::{ConsumerOffsets, OffsetsError};
 use crate::partition::PartitionHandle;
 use crate::query::{Peers, Queries};
-use crate::raft::{Cluster, HexId};
+use crate::raft::Cluster;
 use body::BodyBudget;
 use error::ApiError;
 use peer_limit::PeerLimit;
@@ -136,13 +137,6 @@ pub fn router_of(app: Arc<App>, readiness: Readiness) -> Router {
         .with_state(shared)
 }
 
-impl Shared {
-    /// This node's number among replicas.
-    fn own_id(&self) -> HexId {
-        HexId(self.app.replication.as_ref().map_or(0, |cluster| cluster.node()))
-    }
-}
-
 impl App {
     /// The partition of this number, if this node holds it.
     fn partition(&self, partition: Partition) -> Option<&PartitionHandle> {
@@ -154,10 +148,7 @@ impl App {
     /// copies of some, and one that is being filled has not all of it.
     fn has_copy(&self, partition: Partition) -> bool {
         let Some(cluster) = &self.replication else { return self.partition(partition).is_some() };
-        let own = HexId(cluster.node());
-        cluster
-            .group(partition)
-            .is_some_and(|group| group.status().members.iter().any(|member| member.id == own && member.votes))
+        cluster.has_copy(partition)
     }
 
     /// Refuses a query of a partition that this node does not hold.

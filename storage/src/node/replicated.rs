@@ -101,6 +101,7 @@ impl Replication {
             disk,
             data: config.data.clone(),
             copies: config.cluster.replicas.into(),
+            gone_after: config.cluster.replace_after,
             timing,
             client,
             secret,
@@ -155,6 +156,7 @@ fn own(config: &Config, view: &ClusterView, internal: &ListeningServer) -> Resul
             name: view.name().to_owned(),
             url: view.url().to_owned(),
             zone: config.cluster.zone.clone(),
+            placed: false,
         },
         internal: format!("http://{host}:{}", address.port()),
     })

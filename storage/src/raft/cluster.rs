@@ -3,19 +3,18 @@
 //! Invariants: a group is founded once, by one node, when all nodes are known and none of them knows of it; a node of
 //! another cluster is not heard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use http::Method;
 use model::Partition;
 use model::wire::{ClusterNode, PartitionState};
-use openraft::ChangeMembers;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::client::NodeClient;
 use super::directory::{Directory, NodeCard};
@@ -27,7 +26,7 @@ use super::secret::Secret;
 use super::timing::Timing;
 use super::types::{Member, NodeId};
 use crate::limits;
-use crate::log::Disk;
+use crate::log::{Disk, LogError};
 use crate::metrics::ReplicationReading;
 
 /// This node and its replicas.
@@ -46,8 +45,13 @@ pub struct Cluster {
     directory: Arc<Directory>,
     /// In order of their partitions.
     groups: Vec<Group>,
+    /// How long a node may be away before others take its place.
+    gone_after: Duration,
+    started: Instant,
     /// Whether the members of a group are being changed.
     changing: Vec<AtomicBool>,
+    /// Whether this node's replica was let go, as the group's leader says.
+    outside: Vec<AtomicBool>,
     stop: watch::Sender<bool>,
 }
 
@@ -73,6 +77,8 @@ pub struct ClusterParts {
     pub data: PathBuf,
     /// Copies of each partition.
     pub copies: usize,
+    /// How long a node may be away before others take its place.
+    pub gone_after: Duration,
     /// The groups' times.
     pub timing: Timing,
     /// Asks other nodes.
@@ -88,9 +94,10 @@ pub struct ClusterParts {
 impl Cluster {
     /// A cluster of which nothing is known yet.
     pub fn new(parts: ClusterParts) -> Self {
-        let ClusterParts { own, identity, disk, data, copies, timing, client, secret, directory, groups } =
-            parts;
-        let changing = groups.iter().map(|_| AtomicBool::new(false)).collect();
+        let ClusterParts { own, identity, disk, data, copies, gone_after, timing, .. } = parts;
+        let ClusterParts { client, secret, directory, groups, .. } = parts;
+        let flags = || groups.iter().map(|_| AtomicBool::new(false)).collect();
+        let (changing, outside) = (flags(), flags());
         let (stop, _) = watch::channel(false);
         let identity = Mutex::new(identity);
         let open_client = NodeClient::new(Secret::none());
@@ -106,7 +113,10 @@ impl Cluster {
             secret,
             directory,
             groups,
+            gone_after,
+            started: Instant::now(),
             changing,
+            outside,
             stop,
         }
     }
@@ -162,7 +172,7 @@ impl Cluster {
     /// What this node says of itself.
     pub fn card(&self) -> NodeCard {
         let identity = *self.identity.lock();
-        let Member { name, url, zone } = self.own.member.clone();
+        let Member { name, url, zone, .. } = self.own.member.clone();
         NodeCard {
             cluster: identity.cluster,
             id: identity.node,
@@ -170,6 +180,7 @@ impl Cluster {
             url,
             internal: self.own.internal.clone(),
             zone,
+            draining: identity.draining,
             groups: self.groups.iter().map(Group::status).collect(),
         }
     }
@@ -192,6 +203,32 @@ impl Cluster {
     pub fn readers(&self) -> Vec<(Partition, Option<String>)> {
         let named: Vec<Partition> = self.groups.iter().map(Group::partition).collect();
         overview::readers(HexId(self.node()), &self.heard(), &named)
+    }
+
+    /// Copies that each partition is to have.
+    pub(super) fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// How long a node may be away before others take its place.
+    pub(super) fn gone_after(&self) -> Duration {
+        self.gone_after
+    }
+
+    /// How long this node has been running.
+    pub(super) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Whether this node has all there is of a partition: one that is being filled has not, nor one that was let go.
+    pub fn has_copy(&self, partition: Partition) -> bool {
+        let own = HexId(self.node());
+        let place = self.groups.binary_search_by_key(&partition, Group::partition).ok();
+        let replica = place.and_then(|place| self.groups.get(place).zip(self.outside.get(place)));
+        replica.is_some_and(|(group, outside)| {
+            !outside.load(Ordering::Acquire)
+                && group.status().members.iter().any(|member| member.id == own && member.votes)
+        })
     }
 
     /// This node's URL.
@@ -233,10 +270,12 @@ impl Cluster {
             if is_heartbeat_due {
                 heartbeat_at = now + self.timing.heartbeat();
             }
-            for group in &self.groups {
+            for (group, outside) in self.groups.iter().zip(&self.outside) {
                 group.note_leader();
                 if !group.leads() {
-                    group.elect_if_due().await;
+                    if !outside.load(Ordering::Acquire) {
+                        group.elect_if_due().await;
+                    }
                 } else if is_heartbeat_due {
                     // One that has ended is told of elsewhere.
                     group.raft().trigger().heartbeat().await.ok();
@@ -341,14 +380,20 @@ impl Cluster {
 
     async fn care(self: &Arc<Self>) {
         let mut told = vec![None; self.groups.len()];
+        let mut was_drained = false;
         let mut save_at = tokio::time::Instant::now() + limits::APPLIED_SAVE_INTERVAL;
         loop {
             tokio::time::sleep(limits::NODE_ASK_INTERVAL).await;
             let is_time_to_save = tokio::time::Instant::now() >= save_at;
-            for (place, (group, told)) in self.groups.iter().zip(&mut told).enumerate() {
+            for (group, told) in self.groups.iter().zip(&mut told) {
                 tell_changes(group, told);
-                self.replace_lost_members(place);
             }
+            self.tend_members();
+            let is_drained = self.card().draining && self.holds_nothing();
+            if is_drained && !was_drained {
+                tracing::info!("this node is drained: it holds nothing, and can be stopped for good");
+            }
+            was_drained = is_drained;
             for group in &self.groups {
                 purge_if_wanted(group).await;
                 // A disk that refuses is told of where records are written.
@@ -364,38 +409,48 @@ impl Cluster {
         }
     }
 
-    /// Where another node answers under a member's URL, the member's disk is gone: the other takes its place.
-    fn replace_lost_members(self: &Arc<Self>, place: usize) {
-        let (Some(group), Some(changing)) = (self.groups.get(place), self.changing.get(place)) else {
-            return;
-        };
-        if !group.leads() {
-            return;
+    /// Claims a group for a change of its members; `None` while there is one.
+    pub(super) fn claim(self: &Arc<Self>, place: usize) -> Option<Claim> {
+        let is_taken = self.changing.get(place)?.swap(true, Ordering::AcqRel);
+        (!is_taken).then(|| Claim { cluster: Arc::clone(self), place })
+    }
+
+    /// Notes whether this node's replica at this place was let go.
+    pub(super) fn set_outside(&self, place: usize, is_outside: bool) {
+        if let Some(outside) = self.outside.get(place) {
+            outside.store(is_outside, Ordering::Release);
         }
-        let members = group.status().members;
-        let lost = members.iter().find_map(|member| {
-            let now = self.directory.node_at(&member.member.url)?;
-            (now != member.id.0 && member.id.0 != self.node()).then_some((member.id.0, now, &member.member))
-        });
-        let Some((old, new, member)) = lost else { return };
-        if changing.swap(true, Ordering::AcqRel) {
-            return;
+    }
+
+    /// Remembers whether this node is to hold nothing; whether that is new.
+    pub(super) fn remember_draining(&self, draining: bool) -> Result<bool, LogError> {
+        let mut identity = self.identity.lock();
+        if identity.draining == draining {
+            return Ok(false);
         }
-        let (cluster, member) = (Arc::clone(self), member.clone());
-        tokio::spawn(async move {
-            let Some(group) = cluster.groups.get(place) else { return };
-            let partition = group.partition();
-            tracing::info!(%partition, url = %member.url, "the replica comes back without its disk; it is filled anew");
-            match replace(group, old, new, member).await {
-                Ok(()) => tracing::info!(%partition, "the replica is filled, and votes"),
-                Err(error) => {
-                    tracing::warn!(%partition, %error, "the replica is not filled yet; it is tried again")
-                }
-            }
-            if let Some(changing) = cluster.changing.get(place) {
-                changing.store(false, Ordering::Release);
-            }
-        });
+        identity.set_draining(draining, &*self.disk, &self.data).map(|()| true)
+    }
+}
+
+/// That a group's members are being changed, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    cluster: Arc<Cluster>,
+    place: usize,
+}
+
+impl Claim {
+    /// The group's place.
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(changing) = self.cluster.changing.get(self.place) {
+            changing.store(false, Ordering::Release);
+        }
     }
 }
 
@@ -416,26 +471,6 @@ fn tell_changes(group: &Group, told: &mut Option<(Option<HexId>, u64, Option<Str
         ((None, term, _), _) => tracing::info!(%partition, term, "no leader is known"),
     }
     *told = Some(now);
-}
-
-/// Puts one node in the place of another. Errors in words: there is nobody who would tell them apart.
-pub(super) async fn replace(group: &Group, old: NodeId, new: NodeId, member: Member) -> Result<(), String> {
-    let raft = group.raft();
-    // Returns once the node is filled; the node may be gone again before that.
-    let added = timeout(limits::REPLACE_TIME_MAX, raft.add_learner(new, member, true)).await;
-    added.map_err(|_| "it took too long to fill it".to_owned())?.map_err(|error| error.to_string())?;
-    let mut voters: BTreeSet<NodeId> =
-        raft.metrics().borrow().membership_config.membership().voter_ids().collect();
-    voters.remove(&old);
-    voters.insert(new);
-    raft.change_membership(voters, false).await.map_err(|error| error.to_string())?;
-    let is_left = raft.metrics().borrow().membership_config.membership().get_node(&old).is_some();
-    if is_left {
-        // It did not vote, as one that was lost before it was filled: with the voters it does not go.
-        let gone = ChangeMembers::RemoveNodes(BTreeSet::from([old]));
-        raft.change_membership(gone, false).await.map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }
 
 /// Lets retention delete what it wants to: the library first has to agree not to need it.

@@ -4,7 +4,7 @@
 //! other nodes, and no more. A node of another cluster is none. What is known ages.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub struct NodeCard {
     /// Where it stands.
     #[serde(default)]
     pub zone: Option<String>,
+    /// Whether its operator wants it to hold nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Its replicas.
     #[serde(default)]
     pub groups: Vec<GroupStatus>,
@@ -87,6 +90,15 @@ impl Directory {
         self.find(|card| card.id.0 == node, |card| card.url.clone())
     }
 
+    /// How long ago a node was heard, if it ever was.
+    pub fn silence_of(&self, node: NodeId) -> Option<Duration> {
+        let silence = |peer: &Mutex<Option<Seen>>| {
+            let seen = peer.lock();
+            seen.as_ref().filter(|seen| seen.card.id.0 == node).map(|seen| seen.at.elapsed())
+        };
+        self.peers.values().find_map(silence)
+    }
+
     /// The node that answers under this URL now.
     pub fn node_at(&self, url: &str) -> Option<NodeId> {
         self.find(|card| card.url == url, |card| card.id.0)
@@ -101,7 +113,7 @@ impl Directory {
 }
 
 /// Where other nodes reach one that is known under `url`: at that host, and the port that it says.
-fn internal_at(url: &str, said: &str) -> Option<String> {
+pub fn internal_at(url: &str, said: &str) -> Option<String> {
     let (known, said) = (Url::parse(url).ok()?, Url::parse(said).ok()?);
     Some(format!("http://{}:{}", known.host_str()?, said.port_or_known_default()?))
 }
@@ -109,7 +121,7 @@ fn internal_at(url: &str, said: &str) -> Option<String> {
 impl NodeCard {
     /// The node as a member of a group.
     pub fn member(&self) -> Member {
-        Member { name: self.name.clone(), url: self.url.clone(), zone: self.zone.clone() }
+        Member { name: self.name.clone(), url: self.url.clone(), zone: self.zone.clone(), placed: false }
     }
 }
 
@@ -125,6 +137,7 @@ mod tests {
             url: "http://elsewhere:1".to_owned(),
             internal: internal.to_owned(),
             zone: None,
+            draining: false,
             groups: Vec::new(),
         }
     }

@@ -24,6 +24,9 @@ pub struct Identity {
     pub node: HexId,
     /// The cluster's; `None` until the node has met one.
     pub cluster: Option<HexId>,
+    /// Whether its operator wants it to hold nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// A number that is written as 16 hexadecimal digits: JSON's own numbers are not exact that far.
@@ -45,7 +48,7 @@ impl Identity {
                 serde_json::from_slice(&bytes).map_err(|error| failed(std::io::Error::other(error)))
             }
             None => {
-                let drawn = Self { node: HexId::random(), cluster: None };
+                let drawn = Self { node: HexId::random(), cluster: None, draining: false };
                 drawn.write(disk, dir)?;
                 Ok(drawn)
             }
@@ -57,9 +60,20 @@ impl Identity {
     /// # Errors
     /// When the file cannot be written.
     pub fn join(&mut self, cluster: HexId, disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
-        let joined = Self { cluster: Some(cluster), ..*self };
-        joined.write(disk, dir)?;
-        *self = joined;
+        self.replace(Self { cluster: Some(cluster), ..*self }, disk, dir)
+    }
+
+    /// Remembers whether the node is to hold nothing.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_draining(&mut self, draining: bool, disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
+        self.replace(Self { draining, ..*self }, disk, dir)
+    }
+
+    fn replace(&mut self, with: Self, disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
+        with.write(disk, dir)?;
+        *self = with;
         Ok(())
     }
 
@@ -115,6 +129,8 @@ mod tests {
         first.join(HexId(7), &RealDisk, dir.path()).unwrap();
         assert_eq!(Identity::of_directory(&RealDisk, dir.path()).unwrap(), first);
         assert_eq!(first.cluster, Some(HexId(7)));
+        first.set_draining(true, &RealDisk, dir.path()).unwrap();
+        assert!(Identity::of_directory(&RealDisk, dir.path()).unwrap().draining && first.cluster.is_some());
         let other = tempfile::tempdir().unwrap();
         assert_ne!(Identity::of_directory(&RealDisk, other.path()).unwrap().node, first.node);
         std::fs::write(dir.path().join(FILE), b"{").unwrap();

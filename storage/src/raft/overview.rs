@@ -28,6 +28,7 @@ pub(super) fn nodes(heard: &[Heard]) -> Vec<ClusterNode> {
         url: card.url.clone(),
         zone: card.zone.clone(),
         alive: *alive,
+        draining: card.draining,
     };
     heard.iter().map(node).collect()
 }
@@ -83,13 +84,7 @@ fn state_of(
 /// Which node answers for which partition: this one for those of which it has a replica, and of the rest a node that is
 /// alive and has one, the leader before others. `None` for a partition of which nobody is there.
 pub(super) fn readers(own: HexId, heard: &[Heard], named: &[Partition]) -> Vec<(Partition, Option<String>)> {
-    let is_member = |node: &Heard, partition: Partition| {
-        node.card.groups.iter().any(|status| {
-            // A learner is being filled: it has not all there is.
-            let is_voter = |member: &MemberStatus| member.id == node.card.id && member.votes;
-            status.partition == partition && status.members.iter().any(is_voter)
-        })
-    };
+    let is_member = |node: &Heard, partition: Partition| is_voter(node.card.id, partition, heard);
     let leads = |node: &Heard, partition: Partition| {
         node.card.groups.iter().any(|status| status.partition == partition && status.leads)
     };
@@ -102,6 +97,26 @@ pub(super) fn readers(own: HexId, heard: &[Heard], named: &[Partition]) -> Vec<(
     named.iter().map(|partition| (*partition, reader(*partition))).collect()
 }
 
+/// What a partition's leader says of it, if a leader is there.
+pub(super) fn led(partition: Partition, heard: &[Heard]) -> Option<(&Heard, &GroupStatus)> {
+    let said = heard.iter().filter(|node| node.alive);
+    let of_partition = |status: &&GroupStatus| status.partition == partition && status.leads;
+    let led =
+        said.flat_map(|node| node.card.groups.iter().filter(of_partition).map(move |status| (node, status)));
+    led.max_by_key(|(_, status)| status.term)
+}
+
+/// Whether a node has all there is of a partition: its leader knows best, as who was let go while it was away may not
+/// have heard of it. A learner is being filled.
+pub(super) fn is_voter(id: HexId, partition: Partition, heard: &[Heard]) -> bool {
+    let own = || {
+        let card = &heard.iter().find(|node| node.card.id == id)?.card;
+        card.groups.iter().find(|status| status.partition == partition)
+    };
+    let status = led(partition, heard).map(|(_, status)| status).or_else(own);
+    status.is_some_and(|status| status.members.iter().any(|member| member.id == id && member.votes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::types::Member;
@@ -111,7 +126,7 @@ mod tests {
     fn heard(id: u64, term: u64, leads: bool, flushed: u64) -> Heard {
         let member = |id: u64| MemberStatus {
             id: HexId(id),
-            member: Member { name: format!("n{id}"), url: format!("http://n{id}"), zone: None },
+            member: Member { name: format!("n{id}"), url: format!("http://n{id}"), ..Member::default() },
             votes: id != 3,
         };
         let status = GroupStatus {
@@ -132,6 +147,7 @@ mod tests {
             url: format!("http://n{id}"),
             internal: String::new(),
             zone: None,
+            draining: false,
             groups: vec![status],
         };
         Heard { card, alive: true }
@@ -156,6 +172,18 @@ mod tests {
         let shown = partitions(&all);
         assert_eq!((shown[0].leader.as_deref(), shown[0].term), (None, 4));
         assert_eq!(nodes(&all).iter().map(|node| node.alive).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn a_replica_that_was_let_go_and_does_not_know_it_is_not_read() {
+        let named = [Partition::new(0)];
+        let mut all = [heard(1, 9, false, 90), heard(2, 4, true, 90)];
+        all[1].card.groups[0].members.retain(|member| member.id != HexId(1));
+        assert!(!is_voter(HexId(1), named[0], &all) && is_voter(HexId(2), named[0], &all));
+        assert_eq!(readers(HexId(1), &all, &named)[0].1.as_deref(), Some("http://n2"));
+        // As long as nobody leads it is the best that there is.
+        all[1].alive = false;
+        assert_eq!(readers(HexId(1), &all, &named)[0].1.as_deref(), Some("http://n1"));
     }
 
     #[test]

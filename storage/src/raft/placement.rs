@@ -19,21 +19,32 @@ pub(super) struct Candidate {
 /// The places, among `candidates`, of the nodes that hold `partition`: as many as there are to be copies, or as there
 /// are nodes. The first is the one that founds the group.
 pub(super) fn choose(partition: Partition, candidates: &[Candidate], copies: usize) -> Vec<usize> {
+    complete(partition, candidates, copies, Vec::new())
+}
+
+/// The same, where the nodes at the places `held` are among them whatever their rank.
+pub(super) fn complete(
+    partition: Partition,
+    candidates: &[Candidate],
+    copies: usize,
+    held: Vec<usize>,
+) -> Vec<usize> {
     let mut ranked: Vec<(u64, usize)> = candidates
         .iter()
         .enumerate()
         .map(|(place, candidate)| (weight(partition, candidate.id), place))
         .collect();
     ranked.sort_unstable_by(|one, other| other.cmp(one));
-    let mut chosen: Vec<usize> = Vec::new();
+    let mut chosen = held;
+    chosen.truncate(copies);
+    let zone_of = |place: &usize| candidates.get(*place).and_then(|candidate| candidate.zone.as_ref());
+    let mut zones: Vec<&String> = chosen.iter().filter_map(zone_of).collect();
     while chosen.len() < copies.min(candidates.len()) {
-        // One copy in each zone, then a second in each. Where no zones are told each node is one of its own.
-        let mut zones: Vec<&String> = Vec::new();
         for (_, place) in &ranked {
             if chosen.len() == copies || chosen.contains(place) {
                 continue;
             }
-            match candidates.get(*place).and_then(|candidate| candidate.zone.as_ref()) {
+            match zone_of(place) {
                 Some(zone) if zones.contains(&zone) => {}
                 zone => {
                     zones.extend(zone);
@@ -41,6 +52,8 @@ pub(super) fn choose(partition: Partition, candidates: &[Candidate], copies: usi
                 }
             }
         }
+        // One copy in each zone, then a second in each. Where no zones are told each node is one of its own.
+        zones.clear();
     }
     chosen
 }
@@ -71,6 +84,21 @@ mod tests {
                 chosen.dedup();
                 assert_eq!(chosen.len(), copies.min(6));
             }
+        }
+    }
+
+    #[test]
+    fn who_is_held_stays_and_the_others_are_chosen_beside_it_in_other_zones() {
+        for partition in (0..64).map(Partition::new) {
+            let candidates = nodes(6, 3);
+            for held in 0..6 {
+                let chosen = complete(partition, &candidates, 3, vec![held]);
+                let mut zones: Vec<usize> = chosen.iter().map(|place| place % 3).collect();
+                zones.sort_unstable();
+                assert_eq!((chosen[0], zones), (held, vec![0, 1, 2]));
+            }
+            let all = complete(partition, &candidates, 3, vec![0, 3, 1, 2]);
+            assert_eq!(all, [0, 3, 1], "no more than there are to be copies");
         }
     }
 

@@ -45,6 +45,9 @@ pub struct Member {
     /// Where it stands, if its operator says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// Whether an operator put the replica there, against what the nodes would choose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub placed: bool,
 }
 
 /// What an entry that is ours carries.

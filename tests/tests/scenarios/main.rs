@@ -25,6 +25,7 @@ mod idempotency;
 mod life_cycle;
 mod loadgen;
 mod log_engine;
+mod membership;
 mod monitoring;
 mod node_down;
 mod observability;

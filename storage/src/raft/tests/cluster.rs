@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::super::client::NodeClient;
-use super::super::cluster::replace;
+use super::super::members::replace;
 use super::super::types::Member;
 use super::super::{Cluster, ClusterParts, Directory, HexId, Identity, Own, Secret, Timing};
 use super::net::{ELECTION, Net, Running};
@@ -26,10 +26,11 @@ async fn the_secret_is_not_shown_where_clients_are_served() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let cluster = Cluster::new(ClusterParts {
         own: Own { member: Member::default(), internal: String::new() },
-        identity: Identity { node: HexId(1), cluster: None },
+        identity: Identity { node: HexId(1), cluster: None, draining: false },
         disk: Arc::new(RealDisk),
         data: dir.path().to_owned(),
         copies: 3,
+        gone_after: Duration::from_secs(600),
         timing: Timing::new(ELECTION),
         client: NodeClient::new(secret.clone()),
         secret,

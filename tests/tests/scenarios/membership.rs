@@ -1,0 +1,130 @@
+//! Nodes come and go for good, by an operator's word and under load: nothing that was acknowledged is lost or doubled,
+//! and all copies are the same, wherever they are.
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use model::wire::{ClusterAnswer, ReplicaRole};
+use rand::RngExt;
+use tests::cluster::Stored;
+use tests::load::{Load, LoadSpec};
+use tests::oracle::Oracle;
+use tests::programs::programs;
+use tests::recorder::{self, RECORDER, Recorder};
+use tests::{Cluster, ClusterSpec, eventually, random};
+
+/// How long replicas of little may take to be where they belong: copies, changes of members, and elections.
+const MOVED_MAX: Duration = Duration::from_secs(120);
+
+/// Runs a subcommand of the storage program to its end.
+async fn storage(arguments: &[&str]) -> Output {
+    let mut command = Command::new(&programs().storage);
+    command.args(arguments);
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn load(cluster: &Cluster, seed: u64) -> Load {
+    let urls = vec![cluster.url("/v1/logs")];
+    Load::start(&LoadSpec { urls, connections: 3, batch_records_max: 30, given_up: 0.2, seed })
+}
+
+fn recorder(cluster: &Cluster, seed: u64) -> Recorder {
+    Recorder::start(cluster.nodes.iter().map(|node| node.url("")).collect(), 0, 2, 2, seed)
+}
+
+/// How many partitions the node at this place has a replica of that votes, as `told` says.
+fn held(cluster: &Cluster, told: &ClusterAnswer, place: usize) -> usize {
+    let url = cluster.nodes[place].url("");
+    let copies = told.partitions.iter().flat_map(|state| &state.replicas);
+    copies.filter(|copy| copy.url == url && copy.role != ReplicaRole::Learner).count()
+}
+
+/// Ends the load, and asserts that nothing is lost or doubled, nor differs between copies.
+async fn assert_holds(cluster: &Cluster, load: Load, recorder: Recorder) {
+    let mut history = recorder.finish().await;
+    let ledgers = load.finish().await;
+    cluster.drain_wals().await;
+    let oracle = Oracle::new(cluster.partitions(), ledgers);
+    let stored: Stored = cluster.same_everywhere().await;
+    let mut loaded = stored.clone();
+    loaded.values_mut().for_each(|records| records.retain(|record| record.ingested_node_id != RECORDER));
+    oracle.assert_holds(&loaded);
+    assert!(history.acked() > 50 && history.reads() > 10);
+    history.end_with(recorder::as_seen(&stored[&0]));
+    history.assert_holds();
+}
+
+#[tokio::test]
+async fn a_node_is_drained_under_load_and_stopped_for_good() {
+    let mut random = random::seeded();
+    let mut cluster = ClusterSpec::default().nodes(4).replicas(3).partitions(4).start().await;
+    cluster.leaders().await;
+    let (load, recorder) = (load(&cluster, random.random()), recorder(&cluster, random.random()));
+    recorder.progress(20).await;
+    // The leader of the partition that is recorded: it has to let itself go.
+    let leaving = cluster.leader_of(0).await;
+    let url = cluster.nodes[leaving].url("");
+    // Broken off as soon as it has said what it wants.
+    let mut broken_off =
+        Command::new(&programs().storage).args(["drain", &url]).stdout(Stdio::null()).spawn().unwrap();
+    let is_told = async || {
+        let told = cluster.described_by((leaving + 1) % 4).await;
+        told.nodes.iter().any(|node| node.url == url && node.draining).then_some(())
+    };
+    eventually("the others know that it is to be drained", MOVED_MAX, is_told).await;
+    broken_off.kill().unwrap();
+    broken_off.wait().unwrap();
+    let drained = storage(&["drain", &url, "--timeout", "2m"]).await;
+    assert!(drained.status.success(), "{}", text(&drained));
+    assert!(text(&drained).contains("holds nothing any more"), "{}", text(&drained));
+    for place in 0..4 {
+        let told = cluster.described_by(place).await;
+        assert_eq!((told.partitions.len(), held(&cluster, &told, leaving)), (4, 0), "{told:#?}");
+    }
+    load.progress(20).await;
+    assert!(cluster.nodes[leaving].stop().await.success());
+    load.progress(20).await;
+    // As many nodes are left as there are to be copies.
+    let other = cluster.nodes[(leaving + 1) % 4].url("");
+    let refused = storage(&["drain", &other]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    assert!(text(&refused).contains("2 other nodes could hold replicas"), "{}", text(&refused));
+    recorder.progress(10).await;
+    assert_holds(&cluster, load, recorder).await;
+}
+
+#[tokio::test]
+async fn a_replica_is_moved_by_hand_and_stays_where_it_was_put() {
+    let mut random = random::seeded();
+    let cluster = ClusterSpec::default().nodes(4).replicas(3).partitions(2).start().await;
+    let leader = cluster.leader_of(0).await;
+    let (load, recorder) = (load(&cluster, random.random()), recorder(&cluster, random.random()));
+    recorder.progress(20).await;
+    let told = cluster.described_by(leader).await;
+    let holds = |place: &usize| {
+        let url = cluster.nodes[*place].url("");
+        told.partitions[0].replicas.iter().any(|copy| copy.url == url)
+    };
+    let (to, from) = ((0..4).find(|place| !holds(place)).unwrap(), leader);
+    let names = [cluster.nodes[from].name(), cluster.nodes[to].name()];
+    let any = cluster.nodes[(from + 1) % 4].url("");
+    let wish = ["move", "--partition", "0", "--from", names[0], "--to", names[1], "--node", &any];
+    let moved = storage(&wish).await;
+    assert!(moved.status.success(), "{}", text(&moved));
+    // Once more: it is there already.
+    assert!(storage(&wish).await.status.success());
+    let nowhere =
+        storage(&["move", "--partition", "0", "--from", names[1], "--to", "nobody", "--node", &any]).await;
+    assert_eq!(nowhere.status.code(), Some(2), "{}", text(&nowhere));
+    assert!(text(&nowhere).contains("0 nodes are known by \"nobody\""), "{}", text(&nowhere));
+    recorder.progress(30).await;
+    // While batches go on, and plans are made, it is still there.
+    let told = cluster.described_by(to).await;
+    assert!(told.partitions[0].replicas.iter().any(|copy| copy.node == names[1]), "{told:#?}");
+    assert!(!told.partitions[0].replicas.iter().any(|copy| copy.node == names[0]), "{told:#?}");
+    assert_holds(&cluster, load, recorder).await;
+}
