@@ -62,6 +62,9 @@ pub enum NodeError {
         /// How many.
         count: usize,
     },
+    /// There is nothing to join where partitions have one copy.
+    #[error("--join needs the cluster's --replicas, above 1")]
+    JoinWithoutReplicas,
     /// Replicas count on each other's disks.
     #[error("--replicas above 1 needs --fsync always: a majority that has not synced is none")]
     FsyncWithReplicas,
@@ -125,7 +128,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     // Signals are awaited before anything slow starts, so that one that comes early is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(NodeError::Runtime)?;
-    let count = config.cluster.peers.len();
+    let count = config.cluster.named().len();
     if count > limits::OTHER_NODES_MAX {
         return Err(NodeError::Peers { count });
     }
@@ -189,7 +192,7 @@ fn server_options(config: &Config) -> ServerOptions {
 /// This node as the others know it, and the others.
 fn cluster_view(config: &Config, server: &Server) -> Result<ClusterView, NodeError> {
     let address = server.local_address().map_err(NodeError::Announce)?;
-    let ClusterConfig { peers, advertise, .. } = &config.cluster;
+    let (peers, ClusterConfig { advertise, .. }) = (config.cluster.named(), &config.cluster);
     if advertise.is_none() && address.ip().is_unspecified() && !peers.is_empty() {
         tracing::warn!(%address, "nobody else reaches this node at that address: tell the others another by --advertise");
     }
@@ -197,7 +200,7 @@ fn cluster_view(config: &Config, server: &Server) -> Result<ClusterView, NodeErr
         Some(url) => url.clone(),
         None => format!("http://{address}").parse().map_err(io::Error::other).map_err(NodeError::Announce)?,
     };
-    Ok(ClusterView::new(config.node_name(), &url, peers))
+    Ok(ClusterView::new(config.node_name(), &url, &peers))
 }
 
 fn app(
@@ -212,7 +215,7 @@ fn app(
     App {
         cluster,
         queries,
-        peers: Peers::new(&config.cluster.peers),
+        peers: Peers::new(&config.cluster.named()),
         offsets: if replication.is_none() { consumer_offsets(config) } else { BTreeMap::new() },
         replication,
         instance: HeaderValue::from_str(&uuid::Uuid::now_v7().to_string())

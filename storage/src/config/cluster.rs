@@ -19,6 +19,11 @@ pub struct ClusterConfig {
     #[arg(long, env = "EDGELOG_STORAGE_PEERS", value_delimiter = ',', value_parser = parse_node_url, value_name = "URL,URL")]
     pub peers: Vec<Url>,
 
+    /// Nodes of a running cluster that this node joins, in the place of --peers: it hears of the others there, and they of
+    /// it
+    #[arg(long, env = "EDGELOG_STORAGE_JOIN", value_delimiter = ',', value_parser = parse_node_url, value_name = "URL,URL")]
+    pub join: Vec<Url>,
+
     /// The URL at which the others reach this node; by default the address it listens on
     #[arg(long, env = "EDGELOG_STORAGE_ADVERTISE", value_parser = parse_node_url, value_name = "URL")]
     pub advertise: Option<Url>,
@@ -53,6 +58,13 @@ pub struct ClusterConfig {
     /// How long a leader may be silent before another is elected, at most; all other times follow from it
     #[arg(long, env = "EDGELOG_STORAGE_ELECTION_TIMEOUT", default_value = "1s", value_parser = parse_election_timeout, value_name = "TIME")]
     pub election_timeout: Duration,
+}
+
+impl ClusterConfig {
+    /// The other nodes that the operator has named.
+    pub fn named(&self) -> Vec<Url> {
+        self.peers.iter().chain(&self.join).cloned().collect()
+    }
 }
 
 /// How far a batch has got when its client is answered.

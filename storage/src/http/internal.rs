@@ -19,7 +19,9 @@ use serde::Deserialize;
 use super::operator;
 use crate::limits;
 use crate::log::{LogError, Manifest};
-use crate::raft::{Addressed, Answer, Cluster, Group, LightRequest, NodeCard, Offer, PieceOf, decode_append};
+use crate::raft::{
+    Addressed, Answer, Cluster, Group, Introduction, LightRequest, NodeCard, Offer, PieceOf, decode_append,
+};
 
 /// The partition that a request is about.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -42,6 +44,7 @@ pub fn internal_router(cluster: Arc<Cluster>) -> Router {
         .route("/raft/snapshot", post(snapshot))
         .route("/raft/manifest", get(manifest))
         .route("/raft/segment", get(segment))
+        .route("/cluster/nodes", post(introduce))
         .route("/cluster/drain", put(operator::drain).delete(operator::undrain))
         .route("/cluster/move", post(operator::move_replica))
         .layer(DefaultBodyLimit::max(limits::REPLICATE_BODY_BYTES_MAX))
@@ -145,6 +148,19 @@ async fn segment(
     let group = cluster.group(of.partition).ok_or(StatusCode::NOT_FOUND)?;
     let piece = group.store().shared().piece(of).await;
     piece.map_err(|error| failed(of.partition, &error))?.ok_or(StatusCode::NOT_FOUND)
+}
+
+/// Another node says whom it knows, and hears whom this one does.
+async fn introduce(
+    State(cluster): State<Arc<Cluster>>,
+    body: Bytes,
+) -> Result<Json<Introduction>, StatusCode> {
+    if body.len() > limits::NODE_ANSWER_BYTES_MAX {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let told: Introduction = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    cluster.hear_of(&told);
+    Ok(Json(cluster.introduction()))
 }
 
 fn failed(partition: Partition, error: &LogError) -> StatusCode {

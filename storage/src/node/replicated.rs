@@ -17,7 +17,7 @@ use crate::http::{self as api, ListeningServer, Server};
 use crate::log::{self, Disk, PartitionLog, RealDisk, RecoveryReport};
 use crate::partition::PartitionHandle;
 use crate::raft::{
-    Cluster, ClusterParts, Directory, FoundLog, Group, GroupParts, Identity, LogStore, Member, Network,
+    self, Cluster, ClusterParts, Directory, FoundLog, Group, GroupParts, Identity, LogStore, Member, Network,
     NodeClient, Own, Room, Secret, Timing,
 };
 
@@ -41,7 +41,11 @@ impl Replication {
     /// Gets what the node needs for it; `None` without replication.
     pub(super) fn of(config: &Config) -> Result<Option<Self>, NodeError> {
         if config.cluster.replicas == 1 {
-            return Ok(None);
+            return if config.cluster.join.is_empty() {
+                Ok(None)
+            } else {
+                Err(NodeError::JoinWithoutReplicas)
+            };
         }
         if config.log.fsync != Fsync::Always {
             return Err(NodeError::FsyncWithReplicas);
@@ -70,9 +74,10 @@ impl Replication {
         let Self { internal, secret, identity } = self;
         let timing = Timing::new(config.cluster.election_timeout);
         let client = NodeClient::new(secret.clone());
-        let directory = Arc::new(Directory::new(view.peer_urls()));
-        let network = Network::new(client.clone(), Arc::clone(&directory), timing.request());
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let vouched = raft::read_known(&*disk, &config.data);
+        let directory = Arc::new(Directory::new(view.peer_urls(), vouched));
+        let network = Network::new(client.clone(), Arc::clone(&directory), timing.request());
         let mut groups = Vec::new();
         let mut tasks = Vec::new();
         for (handle, found) in partitions.iter_mut().zip(found) {
@@ -106,6 +111,7 @@ impl Replication {
             client,
             secret,
             directory,
+            is_joining: !config.cluster.join.is_empty(),
             groups,
         }));
         let (stop, stopped) = tokio::sync::oneshot::channel();

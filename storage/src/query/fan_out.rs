@@ -1,7 +1,8 @@
 //! The other storage nodes: one call each, with the same question, at the same time.
 //!
-//! Invariants: only the URLs that the operator gave are called; a node that does not answer, or whose answer is no
-//! use, is named; what answers take in memory is bounded in the whole process. Must not know what is asked.
+//! Invariants: only the URLs that the operator gave are called, or with replicas those that the nodes' directory has; a
+//! node that does not answer, or whose answer is no use, is named; what answers take in memory is bounded in the whole
+//! process. Must not know what is asked.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,16 +1,14 @@
 //! This node among the others: who they are, which groups there are to be, and what the groups need from time to time.
 //!
-//! Invariants: a group is founded once, by one node, when all nodes are known and none of them knows of it; a node of
-//! another cluster is not heard.
+//! Invariant: who does something with a group's members claims it first. How nodes meet is in `meeting`, what becomes of
+//! replicas in `moving`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use http::Method;
 use model::Partition;
 use model::wire::{ClusterNode, PartitionState};
 use parking_lot::Mutex;
@@ -20,8 +18,8 @@ use super::client::NodeClient;
 use super::directory::{Directory, NodeCard};
 use super::group::{Group, GroupStatus};
 use super::identity::{HexId, Identity};
+use super::known;
 use super::overview::{self, Heard};
-use super::placement::{self, Candidate};
 use super::secret::Secret;
 use super::timing::Timing;
 use super::types::{Member, NodeId};
@@ -43,6 +41,7 @@ pub struct Cluster {
     open_client: NodeClient,
     secret: Secret,
     directory: Arc<Directory>,
+    is_joining: bool,
     /// In order of their partitions.
     groups: Vec<Group>,
     /// How long a node may be away before others take its place.
@@ -87,6 +86,8 @@ pub struct ClusterParts {
     pub secret: Secret,
     /// The other nodes.
     pub directory: Arc<Directory>,
+    /// Whether the node joins a cluster that there is, and founds none.
+    pub is_joining: bool,
     /// The replicas, in order of their partitions.
     pub groups: Vec<Group>,
 }
@@ -95,7 +96,7 @@ impl Cluster {
     /// A cluster of which nothing is known yet.
     pub fn new(parts: ClusterParts) -> Self {
         let ClusterParts { own, identity, disk, data, copies, gone_after, timing, .. } = parts;
-        let ClusterParts { client, secret, directory, groups, .. } = parts;
+        let ClusterParts { client, secret, directory, is_joining, groups, .. } = parts;
         let flags = || groups.iter().map(|_| AtomicBool::new(false)).collect();
         let (changing, outside) = (flags(), flags());
         let (stop, _) = watch::channel(false);
@@ -112,6 +113,7 @@ impl Cluster {
             open_client,
             secret,
             directory,
+            is_joining,
             groups,
             gone_after,
             started: Instant::now(),
@@ -169,6 +171,37 @@ impl Cluster {
         self.identity.lock().node.0
     }
 
+    /// The cluster's number, once the node has met one.
+    pub(super) fn cluster_id(&self) -> Option<HexId> {
+        self.identity.lock().cluster
+    }
+
+    /// Whether the node joins a cluster that there is, and founds none.
+    pub(super) fn is_joining(&self) -> bool {
+        self.is_joining
+    }
+
+    /// Asks other nodes, and shows no secret.
+    pub(super) fn open_client(&self) -> &NodeClient {
+        &self.open_client
+    }
+
+    /// The node is in this cluster from now on.
+    pub(super) fn join(&self, cluster: HexId) {
+        let mut identity = self.identity.lock();
+        match identity.join(cluster, &*self.disk, &self.data) {
+            Ok(()) => tracing::info!(%cluster, node = %identity.node, "in a cluster"),
+            Err(error) => tracing::error!(%error, "the cluster cannot be remembered; it is tried again"),
+        }
+    }
+
+    /// Writes down whom others have vouched for: who named them may be gone at the next start.
+    pub(super) fn remember_others(&self) {
+        if let Err(error) = known::write(&*self.disk, &self.data, self.directory.vouched()) {
+            tracing::error!(%error, "the other nodes cannot be remembered");
+        }
+    }
+
     /// What this node says of itself.
     pub fn card(&self) -> NodeCard {
         let identity = *self.identity.lock();
@@ -181,6 +214,8 @@ impl Cluster {
             internal: self.own.internal.clone(),
             zone,
             draining: identity.draining,
+            copies: Some(self.copies),
+            known: Some(self.directory.urls().len() + 1),
             groups: self.groups.iter().map(Group::status).collect(),
         }
     }
@@ -280,100 +315,6 @@ impl Cluster {
                     // One that has ended is told of elsewhere.
                     group.raft().trigger().heartbeat().await.ok();
                 }
-            }
-        }
-    }
-
-    async fn know_others(&self) {
-        loop {
-            let asked = self.directory.urls().map(|url| self.ask(url));
-            join_all(asked).await;
-            let everybody = self.everybody();
-            self.settle_cluster(everybody.as_deref());
-            if let Some(everybody) = everybody {
-                self.found_groups(&everybody).await;
-            }
-            let is_young = self.groups.iter().any(|group| !group.status().founded);
-            let pause = if is_young { limits::NODE_ASK_INTERVAL_FIRST } else { limits::NODE_ASK_INTERVAL };
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    pub(super) async fn ask(&self, url: &str) {
-        let (time_max, answer_max) = (limits::NODE_ASK_TIME_MAX, limits::NODE_ANSWER_BYTES_MAX);
-        let own_card = format!("{url}/v1/node");
-        // It is asked where clients reach it, perhaps past others: the secret is for the nodes' own addresses alone.
-        let asked = self.open_client.call(Method::GET, &own_card, Vec::new(), time_max, answer_max).await;
-        let card: NodeCard = match asked.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
-            Ok(card) => card,
-            Err(error) => {
-                tracing::debug!(%url, %error, "the other node does not say who it is");
-                return;
-            }
-        };
-        let own = *self.identity.lock();
-        if card.id == own.node {
-            tracing::error!(%url, "a peer is this node itself, or was started on a copy of its data directory");
-        } else if card.cluster.is_some() && own.cluster.is_some() && card.cluster != own.cluster {
-            tracing::error!(%url, "the node is of another cluster, and is not heard");
-        } else if !self.directory.note(url, card) {
-            tracing::error!(%url, "the node does not say where other nodes reach it, and is not heard");
-        }
-    }
-
-    /// This node and all others, in the same order on each of them; `None` while one of them is not there.
-    fn everybody(&self) -> Option<Vec<NodeCard>> {
-        let others = self.directory.cards().into_iter();
-        let mut all: Vec<NodeCard> = others
-            .map(|(_, card)| card.and_then(|(card, is_recent)| is_recent.then_some(card)))
-            .collect::<Option<_>>()?;
-        all.push(self.card());
-        // Not by their URLs, of which each node may have another spelling.
-        all.sort_by_key(|card| card.id);
-        Some(all)
-    }
-
-    /// Joins the cluster that another node is in; where there is none yet, the node with the least number founds it.
-    fn settle_cluster(&self, everybody: Option<&[NodeCard]>) {
-        let mut identity = self.identity.lock();
-        if identity.cluster.is_some() {
-            return;
-        }
-        let known = self.directory.cards().into_iter().find_map(|(_, card)| card?.0.cluster);
-        let is_first = || everybody.is_some_and(|all| all.iter().all(|card| identity.node <= card.id));
-        let Some(cluster) = known.or_else(|| is_first().then(HexId::random)) else { return };
-        match identity.join(cluster, &*self.disk, &self.data) {
-            Ok(()) => tracing::info!(%cluster, node = %identity.node, "in a cluster"),
-            Err(error) => tracing::error!(%error, "the cluster cannot be remembered; it is tried again"),
-        }
-    }
-
-    /// Founds the groups that are to be founded by this node.
-    async fn found_groups(&self, everybody: &[NodeCard]) {
-        let own = *self.identity.lock();
-        if own.cluster.is_none() || everybody.iter().any(|card| card.cluster != own.cluster) {
-            return;
-        }
-        let candidates: Vec<Candidate> =
-            everybody.iter().map(|card| Candidate { id: card.id, zone: card.zone.clone() }).collect();
-        for group in &self.groups {
-            let partition = group.partition();
-            let is_founded = |card: &NodeCard| {
-                card.groups.iter().any(|status| status.partition == partition && status.founded)
-            };
-            if everybody.iter().any(is_founded) {
-                continue;
-            }
-            let chosen = placement::choose(partition, &candidates, self.copies);
-            let members: Vec<&NodeCard> = chosen.iter().filter_map(|place| everybody.get(*place)).collect();
-            if members.first().is_none_or(|founder| founder.id != own.node) {
-                continue;
-            }
-            let members: BTreeMap<NodeId, Member> =
-                members.iter().map(|card| (card.id.0, card.member())).collect();
-            match group.raft().initialize(members).await {
-                Ok(()) => tracing::info!(%partition, "founded the partition's group"),
-                Err(error) => tracing::warn!(%partition, %error, "could not found the partition's group"),
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Where the nodes are that this node was told of: each is asked who it is, now and then.
 //!
-//! Invariants: only hosts that the operator named are called, whatever a node says of itself: it names the port for
-//! other nodes, and no more. A node of another cluster is none. What is known ages.
+//! Invariants: only hosts are called that the operator named, or that a node vouches for which knows the cluster's secret
+//! (and so could be one that the operator named). What a node says of itself names the port for other nodes, and no
+//! more. A node of another cluster is none. What is known is bounded, and ages.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use url::Url;
 use super::group::GroupStatus;
 use super::identity::HexId;
 use super::types::{Member, NodeId};
+use crate::config::parse_node_url;
 use crate::limits;
 
 /// What a node says of itself: `GET /v1/node`.
@@ -34,6 +36,12 @@ pub struct NodeCard {
     /// Whether its operator wants it to hold nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// Copies that each partition is to have, as it was told.
+    #[serde(default)]
+    pub copies: Option<usize>,
+    /// How many nodes it knows of, itself among them, whether they were ever heard or not.
+    #[serde(default)]
+    pub known: Option<usize>,
     /// Its replicas.
     #[serde(default)]
     pub groups: Vec<GroupStatus>,
@@ -42,8 +50,16 @@ pub struct NodeCard {
 /// The other nodes.
 #[derive(Debug)]
 pub struct Directory {
-    /// By the URL that the operator gave.
-    peers: BTreeMap<String, Mutex<Option<Seen>>>,
+    /// By their URLs.
+    peers: Mutex<BTreeMap<String, Peer>>,
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    /// Whether the operator named it to this node; another node did otherwise.
+    is_named: bool,
+    since: Instant,
+    seen: Option<Seen>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,62 +69,125 @@ struct Seen {
 }
 
 impl Directory {
-    /// Nodes of whom nothing is known but their URLs.
-    pub fn new(urls: impl IntoIterator<Item = String>) -> Self {
-        Self { peers: urls.into_iter().map(|url| (url, Mutex::new(None))).collect() }
+    /// Nodes of whom nothing is known but their URLs: those that the operator named to this node, and those that others
+    /// have vouched for before.
+    pub fn new(named: impl IntoIterator<Item = String>, vouched: impl IntoIterator<Item = String>) -> Self {
+        let peer = |is_named| Peer { is_named, since: Instant::now(), seen: None };
+        let mut peers: BTreeMap<String, Peer> = vouched.into_iter().map(|url| (url, peer(false))).collect();
+        peers.extend(named.into_iter().map(|url| (url, peer(true))));
+        Self { peers: Mutex::new(peers) }
     }
 
     /// The URLs.
-    pub fn urls(&self) -> impl Iterator<Item = &String> {
-        self.peers.keys()
+    pub fn urls(&self) -> Vec<String> {
+        self.peers.lock().keys().cloned().collect()
+    }
+
+    /// The URLs of those that the operator did not name to this node.
+    pub fn vouched(&self) -> Vec<String> {
+        let peers = self.peers.lock();
+        peers.iter().filter(|(_, peer)| !peer.is_named).map(|(url, _)| url.clone()).collect()
+    }
+
+    /// A node that knows the cluster's secret says that another of this number is at this URL; whether that is news.
+    pub fn vouch(&self, node: NodeId, url: &str) -> bool {
+        let parsed = parse_node_url(url).ok().filter(|_| url.len() <= limits::NODE_NAME_BYTES_MAX);
+        let Some(url) = parsed else { return false };
+        let url = url.as_str().trim_end_matches('/').to_owned();
+        let mut peers = self.peers.lock();
+        // It may be known by another spelling of its URL.
+        let is_known =
+            |peer: &Peer| peer.seen.as_ref().is_some_and(|seen| seen.card.id.0 == node && seen.is_recent());
+        if peers.len() >= limits::OTHER_NODES_MAX || peers.contains_key(&url) || peers.values().any(is_known)
+        {
+            return false;
+        }
+        peers.insert(url, Peer { is_named: false, since: Instant::now(), seen: None });
+        true
+    }
+
+    /// Forgets nodes that the operator did not name to this node, were not heard for so long, and that nobody needs;
+    /// their URLs.
+    pub fn forget(&self, silence: Duration, is_needless: impl Fn(NodeId) -> bool) -> Vec<String> {
+        let is_over = |peer: &Peer| match &peer.seen {
+            Some(seen) => seen.at.elapsed() >= silence && is_needless(seen.card.id.0),
+            // Nobody knows its number: a member it may be all the same, and its URL comes again from those who know.
+            None => peer.since.elapsed() >= silence,
+        };
+        let mut peers = self.peers.lock();
+        let gone: Vec<String> = peers
+            .iter()
+            .filter(|(_, peer)| !peer.is_named && is_over(peer))
+            .map(|(url, _)| url.clone())
+            .collect();
+        peers.retain(|url, _| !gone.contains(url));
+        gone
     }
 
     /// The node under this URL said this; whether it is of use.
     pub fn note(&self, url: &str, card: NodeCard) -> bool {
-        let Some((peer, internal)) = self.peers.get(url).zip(internal_at(url, &card.internal)) else {
-            return false;
-        };
+        let Some(internal) = internal_at(url, &card.internal) else { return false };
+        let mut peers = self.peers.lock();
+        let Some(peer) = peers.get_mut(url) else { return false };
         // Others know it by the URL that they were given.
         let card = NodeCard { url: url.to_owned(), internal, ..card };
-        *peer.lock() = Some(Seen { at: Instant::now(), card });
+        let (id, is_named) = (card.id, peer.is_named);
+        peer.seen = Some(Seen { at: Instant::now(), card });
+        if is_named {
+            // What others call it is of no use any more.
+            let is_other =
+                |peer: &Peer| !peer.is_named && peer.seen.as_ref().is_some_and(|seen| seen.card.id == id);
+            peers.retain(|_, peer| !is_other(peer));
+        }
         true
     }
 
-    /// What every node said last, and whether that is recent; `None` for one that never answered.
+    /// What every node said last, and whether that is recent; `None` for one that never answered. Of a node that is known
+    /// by two URLs the one that it answered at last counts.
     pub fn cards(&self) -> Vec<(String, Option<(NodeCard, bool)>)> {
-        let card = |seen: &Seen| (seen.card.clone(), seen.at.elapsed() < limits::NODE_SEEN_MAX);
-        self.peers.iter().map(|(url, peer)| (url.clone(), peer.lock().as_ref().map(card))).collect()
+        let peers = self.peers.lock();
+        let is_latest = |peer: &Peer| match &peer.seen {
+            Some(seen) => peers
+                .values()
+                .filter_map(|other| other.seen.as_ref())
+                .all(|other| other.card.id != seen.card.id || other.at <= seen.at),
+            None => true,
+        };
+        let card = |seen: &Seen| (seen.card.clone(), seen.is_recent());
+        let latest = peers.iter().filter(|(_, peer)| is_latest(peer));
+        latest.map(|(url, peer)| (url.clone(), peer.seen.as_ref().map(card))).collect()
     }
 
     /// Where a node is reached by others.
     pub fn internal_url(&self, node: NodeId) -> Option<String> {
-        self.find(|card| card.id.0 == node, |card| card.internal.clone())
+        self.find(|card| card.id.0 == node, |seen| seen.card.internal.clone())
     }
 
     /// Where a node is reached by clients, as far as it has answered lately.
     pub fn url_of(&self, node: NodeId) -> Option<String> {
-        self.find(|card| card.id.0 == node, |card| card.url.clone())
+        self.find(|card| card.id.0 == node, |seen| seen.card.url.clone())
     }
 
     /// How long ago a node was heard, if it ever was.
     pub fn silence_of(&self, node: NodeId) -> Option<Duration> {
-        let silence = |peer: &Mutex<Option<Seen>>| {
-            let seen = peer.lock();
-            seen.as_ref().filter(|seen| seen.card.id.0 == node).map(|seen| seen.at.elapsed())
-        };
-        self.peers.values().find_map(silence)
+        self.find(|card| card.id.0 == node, |seen| seen.at.elapsed())
     }
 
     /// The node that answers under this URL now.
     pub fn node_at(&self, url: &str) -> Option<NodeId> {
-        self.find(|card| card.url == url, |card| card.id.0)
+        self.find(|card| card.url == url, |seen| seen.card.id.0)
     }
 
-    fn find<T>(&self, is_it: impl Fn(&NodeCard) -> bool, get: impl Fn(&NodeCard) -> T) -> Option<T> {
-        self.peers.values().find_map(|peer| {
-            let seen = peer.lock();
-            seen.as_ref().filter(|seen| is_it(&seen.card)).map(|seen| get(&seen.card))
-        })
+    fn find<T>(&self, is_it: impl Fn(&NodeCard) -> bool, get: impl Fn(&Seen) -> T) -> Option<T> {
+        let peers = self.peers.lock();
+        let seen = peers.values().filter_map(|peer| peer.seen.as_ref()).filter(|seen| is_it(&seen.card));
+        seen.max_by_key(|seen| seen.at).map(get)
+    }
+}
+
+impl Seen {
+    fn is_recent(&self) -> bool {
+        self.at.elapsed() < limits::NODE_SEEN_MAX
     }
 }
 
@@ -138,6 +217,8 @@ mod tests {
             internal: internal.to_owned(),
             zone: None,
             draining: false,
+            copies: None,
+            known: None,
             groups: Vec::new(),
         }
     }
@@ -145,13 +226,46 @@ mod tests {
     #[test]
     fn a_node_is_called_at_the_host_that_the_operator_named_whatever_it_says() {
         for (url, internal) in [("http://b:8081", "http://b:9"), ("http://[::1]:8081", "http://[::1]:9")] {
-            let directory = Directory::new([url.to_owned()]);
+            let directory = Directory::new([url.to_owned()], []);
             assert!(directory.note(url, card("http://elsewhere:9")));
             assert_eq!(directory.internal_url(7).as_deref(), Some(internal));
             assert_eq!((directory.url_of(7).as_deref(), directory.node_at(url)), (Some(url), Some(7)));
         }
-        let directory = Directory::new(["http://b:8081".to_owned()]);
+        let directory = Directory::new(["http://b:8081".to_owned()], []);
         assert!(!directory.note("http://b:8081", card("nowhere")) && directory.internal_url(7).is_none());
         assert!(!directory.note("http://c:8081", card("http://c:9")));
+    }
+
+    #[test]
+    fn whom_another_vouches_for_is_called_by_one_url_until_it_is_gone_for_long() {
+        let directory = Directory::new(["http://b:8081".to_owned()], ["http://old:8081".to_owned()]);
+        assert!(directory.vouch(7, "http://b2:8081/"));
+        for wrong in ["http://b2:8081", "http://b:8081", "https://c:1", "http://c:1/v1", "http://u@c:1", "c"]
+        {
+            assert!(!directory.vouch(8, wrong), "{wrong}");
+        }
+        assert_eq!(directory.vouched(), ["http://b2:8081", "http://old:8081"]);
+        // The operator's spelling is the one that stays.
+        assert!(directory.note("http://b2:8081", card("http://b2:9")));
+        assert!(directory.note("http://b:8081", card("http://b:9")));
+        assert_eq!(directory.internal_url(7).as_deref(), Some("http://b:9"));
+        assert!(!directory.vouch(7, "http://b3:8081"));
+        assert_eq!(directory.vouched(), ["http://old:8081"]);
+        assert!(directory.forget(Duration::from_secs(60), |_| true).is_empty());
+        assert_eq!(directory.forget(Duration::ZERO, |_| true), ["http://old:8081"]);
+        assert_eq!(directory.urls(), ["http://b:8081"]);
+        assert!(
+            directory.vouch(8, "http://d:1")
+                && directory.note("http://d:1", NodeCard { id: HexId(8), ..card("http://d:9") })
+        );
+        assert!(directory.forget(Duration::ZERO, |node| node != 8).is_empty(), "it is a member");
+    }
+
+    #[test]
+    fn no_more_nodes_are_vouched_for_than_one_asks() {
+        let directory = Directory::new([], []);
+        let vouched =
+            (0..1000).filter(|number| directory.vouch(*number, &format!("http://n{number}:1"))).count();
+        assert_eq!(vouched, limits::OTHER_NODES_MAX);
     }
 }

@@ -207,6 +207,7 @@ impl Cluster {
 
     fn carry_out(self: &Arc<Self>, claim: Claim, change: Change) {
         let Some(group) = self.groups().get(claim.place()).cloned() else { return };
+        let cluster = Arc::clone(self);
         tokio::spawn(async move {
             let _until_done = claim;
             let partition = group.partition();
@@ -216,7 +217,11 @@ impl Cluster {
                     tracing::info!(%partition, change = %change, "the partition's members are being changed");
                 }
             }
-            let changed = change.make(&group).await;
+            let changed = tokio::select! {
+                changed = change.make(&group) => changed,
+                // It is sent what it lacks all the same, and the plan may have another one by then.
+                () = cluster.until_silent(change.added()) => Err("the node that was to be filled does not answer".to_owned()),
+            };
             match changed {
                 Ok(()) if matches!(change, Change::Replace { .. }) => {
                     tracing::info!(%partition, "the replica is filled, and votes");
@@ -227,6 +232,16 @@ impl Cluster {
                 }
             }
         });
+    }
+
+    /// Returns when a node was not heard lately; of nobody, never.
+    async fn until_silent(&self, node: Option<NodeId>) {
+        let Some(node) = node else { return std::future::pending().await };
+        let is_silent =
+            || self.directory().silence_of(node).is_none_or(|silence| silence > limits::NODE_SEEN_MAX);
+        while !is_silent() {
+            tokio::time::sleep(limits::NODE_ASK_INTERVAL).await;
+        }
     }
 
     /// A member under whose URL another node answers: its disk is gone, and the other is to take its place.
@@ -291,6 +306,13 @@ impl Cluster {
             }
             partitions.push(view);
         }
+        // Where nodes were told otherwise there is nothing that all of them want.
+        let disagrees =
+            |node: &Heard| node.alive && node.card.copies.is_some_and(|copies| copies != self.copies());
+        if heard.iter().any(disagrees) {
+            tracing::warn!("nodes of the cluster differ in their --replicas: no replica is moved");
+            partitions.clear();
+        }
         View { nodes, partitions, copies: self.copies() }
     }
 
@@ -337,6 +359,15 @@ enum Change {
 }
 
 impl Change {
+    /// The node that is filled.
+    fn added(&self) -> Option<NodeId> {
+        match self {
+            Self::Replace { new, .. } => Some(*new),
+            Self::Swap { add, .. } => add.as_ref().map(|(node, _)| *node),
+            Self::Finish | Self::Forget { .. } => None,
+        }
+    }
+
     async fn make(&self, group: &Group) -> Result<(), String> {
         match self.clone() {
             Self::Finish => members::finish(group).await,

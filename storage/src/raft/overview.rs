@@ -148,6 +148,8 @@ mod tests {
             internal: String::new(),
             zone: None,
             draining: false,
+            copies: None,
+            known: None,
             groups: vec![status],
         };
         Heard { card, alive: true }

@@ -126,9 +126,13 @@ impl Group {
     async fn is_everywhere(&self, index: u64) -> bool {
         let mut metrics = self.shared.raft.metrics();
         let has_all = metrics.wait_for(|metrics| {
-            metrics.replication.as_ref().is_some_and(|replicas| {
-                replicas.values().all(|matched| matched.is_some_and(|matched| matched.index >= index))
-            })
+            let members = metrics.membership_config.membership();
+            // One that is being filled, or was let go, is no copy.
+            let has = |(id, matched): (&NodeId, &Option<LogId>)| {
+                matched.is_some_and(|matched| matched.index >= index)
+                    || members.voter_ids().all(|voter| voter != *id)
+            };
+            metrics.replication.as_ref().is_some_and(|replicas| replicas.iter().all(has))
         });
         timeout(self.shared.timing.all_wait_max(), has_all).await.is_ok_and(|found| found.is_ok())
     }

@@ -4,14 +4,14 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use model::wire::{ClusterAnswer, ReplicaRole};
+use model::wire::{ClusterAnswer, PartitionState, ReplicaRole};
 use rand::RngExt;
 use tests::cluster::Stored;
 use tests::load::{Load, LoadSpec};
 use tests::oracle::Oracle;
 use tests::programs::programs;
 use tests::recorder::{self, RECORDER, Recorder};
-use tests::{Cluster, ClusterSpec, eventually, random};
+use tests::{Cluster, ClusterSpec, Node, eventually, random};
 
 /// How long replicas of little may take to be where they belong: copies, changes of members, and elections.
 const MOVED_MAX: Duration = Duration::from_secs(120);
@@ -41,6 +41,33 @@ fn held(cluster: &Cluster, told: &ClusterAnswer, place: usize) -> usize {
     let url = cluster.nodes[place].url("");
     let copies = told.partitions.iter().flat_map(|state| &state.replicas);
     copies.filter(|copy| copy.url == url && copy.role != ReplicaRole::Learner).count()
+}
+
+/// Waits until every partition has its three copies, all of which vote, and `is_there` is so.
+async fn settled(
+    cluster: &Cluster,
+    asked: usize,
+    is_there: impl Fn(&ClusterAnswer) -> bool,
+) -> ClusterAnswer {
+    eventually("replicas are where they belong", MOVED_MAX, async || {
+        let told = cluster.described_by(asked).await;
+        let is_whole = |state: &PartitionState| {
+            state.replicas.len() == 3 && state.replicas.iter().all(|copy| copy.role != ReplicaRole::Learner)
+        };
+        let is_settled = told.partitions.len() == usize::from(cluster.partitions())
+            && told.partitions.iter().all(|state| state.leader.is_some() && is_whole(state));
+        (is_settled && is_there(&told)).then_some(told)
+    })
+    .await
+}
+
+/// A further node, which is told of nobody but the node at this place.
+fn joining(cluster: &Cluster, seed: usize, flags: &[&str]) -> Node {
+    let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    let mut node = Node::new(cluster.dir(), "node-4", (0..cluster.partitions()).collect(), &flags);
+    node.add_flag("--join", &cluster.nodes[seed].url(""));
+    node.add_flag("--replicas", "3");
+    node
 }
 
 /// Ends the load, and asserts that nothing is lost or doubled, nor differs between copies.
@@ -127,4 +154,85 @@ async fn a_replica_is_moved_by_hand_and_stays_where_it_was_put() {
     assert!(told.partitions[0].replicas.iter().any(|copy| copy.node == names[1]), "{told:#?}");
     assert!(!told.partitions[0].replicas.iter().any(|copy| copy.node == names[0]), "{told:#?}");
     assert_holds(&cluster, load, recorder).await;
+}
+
+#[tokio::test]
+async fn a_node_joins_under_load_and_the_one_that_it_was_told_of_leaves() {
+    let mut random = random::seeded();
+    let mut cluster = ClusterSpec::default().nodes(3).replicas(3).partitions(8).start().await;
+    cluster.leaders().await;
+    let joining = joining(&cluster, 0, &[]);
+    cluster.nodes.push(joining);
+    let (load, recorder) = (load(&cluster, random.random()), recorder(&cluster, random.random()));
+    recorder.progress(20).await;
+    cluster.nodes[3].start_serving().await;
+    // Those whom it was not told of know it, and it has its share.
+    let has_share = |told: &ClusterAnswer| told.nodes.len() == 4 && held(&cluster, told, 3) > 0;
+    for asked in [1, 2, 3] {
+        settled(&cluster, asked, has_share).await;
+    }
+    recorder.progress(20).await;
+    let seed = cluster.nodes[0].url("");
+    let drained = storage(&["drain", &seed, "--timeout", "2m"]).await;
+    assert!(drained.status.success(), "{}", text(&drained));
+    assert!(cluster.nodes[0].stop().await.success());
+    load.progress(20).await;
+    // It knows the others though whom it was told of is gone for good.
+    assert!(cluster.nodes[3].stop().await.success());
+    cluster.nodes[3].start().await;
+    let told = settled(&cluster, 3, |_| true).await;
+    assert_eq!((held(&cluster, &told, 0), held(&cluster, &told, 3)), (0, 8), "{told:#?}");
+    recorder.progress(10).await;
+    assert_holds(&cluster, load, recorder).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_for_long_is_replaced_and_one_that_comes_back_is_no_stranger() {
+    let mut random = random::seeded();
+    let spec = ClusterSpec::default().nodes(4).replicas(3).partitions(4).node_flag("--replace-after", "10s");
+    let mut cluster = spec.start().await;
+    let (load, recorder) = (load(&cluster, random.random()), recorder(&cluster, random.random()));
+    recorder.progress(20).await;
+    let gone = cluster.leader_of(0).await;
+    cluster.nodes[gone].kill();
+    let asked = (gone + 1) % 4;
+    settled(&cluster, asked, |told| held(&cluster, told, gone) == 0).await;
+    recorder.progress(20).await;
+    cluster.nodes[gone].start_serving().await;
+    for asked in [asked, gone] {
+        settled(&cluster, asked, |told| held(&cluster, told, gone) > 0).await;
+    }
+    cluster.nodes[gone].ready().await;
+    recorder.progress(20).await;
+    assert_holds(&cluster, load, recorder).await;
+}
+
+#[tokio::test]
+async fn who_does_not_know_the_secret_is_not_let_in_and_may_not_change_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("{name}-is-what-they-know\n")).unwrap();
+        path.display().to_string()
+    };
+    let (ours, theirs) = (file("this"), file("that"));
+    let spec = ClusterSpec::default().nodes(3).replicas(3).partitions(1);
+    let cluster = spec.node_flag("--cluster-secret-file", &ours).start().await;
+    let mut stranger = joining(&cluster, 0, &["--cluster-secret-file", &theirs]);
+    stranger.start_serving().await;
+    eventually("it is told that its secret is another", MOVED_MAX, async || {
+        stranger.log().text().contains("the other node has another --cluster-secret-file").then_some(())
+    })
+    .await;
+    for place in 0..3 {
+        assert_eq!(cluster.described_by(place).await.nodes.len(), 3);
+    }
+    let url = cluster.nodes[0].url("");
+    for access in [vec![], vec!["--cluster-secret-file", &theirs]] {
+        let refused = storage(&[vec!["drain", url.as_str()], access].concat()).await;
+        assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+        assert!(text(&refused).contains("it wants the cluster's secret"), "{}", text(&refused));
+    }
+    let refused = storage(&["drain", &url, "--cluster-secret-file", &ours]).await;
+    assert!(text(&refused).contains("2 other nodes could hold replicas"), "{}", text(&refused));
 }

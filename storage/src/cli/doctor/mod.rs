@@ -90,8 +90,8 @@ impl fmt::Display for Finding {
 /// When the answer cannot be written.
 pub fn doctor(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, ToolError> {
     let config = &args.settings.config;
-    let peers: Vec<&Url> =
-        args.peer.iter().chain(&config.cluster.peers).chain(&config.notify_ingest).collect();
+    let named = config.cluster.named();
+    let peers: Vec<&Url> = args.peer.iter().chain(&named).chain(&config.notify_ingest).collect();
     let mut findings = vec![of_settings(config)];
     findings.extend(network::look(config.listen, &peers));
     findings.extend(disk::look(config));

@@ -1,6 +1,7 @@
 //! What a node does among the others.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,50 @@ use tokio::net::TcpListener;
 use super::super::client::NodeClient;
 use super::super::members::replace;
 use super::super::types::Member;
-use super::super::{Cluster, ClusterParts, Directory, HexId, Identity, Own, Secret, Timing};
+use super::super::{
+    Cluster, ClusterParts, Directory, HexId, Identity, Introduced, Introduction, Own, Secret, Timing,
+    read_known,
+};
 use super::net::{ELECTION, Net, Running};
 use crate::log::RealDisk;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
+
+/// Node 1 of cluster 5, which has no partitions.
+fn cluster(data: &Path, directory: Directory, secret: Secret) -> Cluster {
+    Cluster::new(ClusterParts {
+        own: Own { member: Member::default(), internal: String::new() },
+        identity: Identity { node: HexId(1), cluster: Some(HexId(5)), draining: false },
+        disk: Arc::new(RealDisk),
+        data: data.to_owned(),
+        copies: 3,
+        gone_after: Duration::from_secs(600),
+        timing: Timing::new(ELECTION),
+        client: NodeClient::new(secret.clone()),
+        secret,
+        directory: Arc::new(directory),
+        is_joining: false,
+        groups: Vec::new(),
+    })
+}
+
+#[test]
+fn who_is_introduced_is_known_after_a_restart_and_nodes_of_another_cluster_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = cluster(dir.path(), Directory::new([], []), Secret::none());
+    let node = |id: u64, url: &str| Introduced { id: HexId(id), url: url.to_owned() };
+    let told =
+        |cluster: Option<u64>, nodes: Vec<Introduced>| Introduction { cluster: cluster.map(HexId), nodes };
+    cluster.hear_of(&told(Some(6), vec![node(2, "http://b:1")]));
+    assert!(cluster.directory().urls().is_empty(), "another cluster's");
+    // Itself, by whatever URL, is none of the others.
+    cluster.hear_of(&told(None, vec![node(1, "http://a:1"), node(3, "http://c:1")]));
+    cluster.hear_of(&told(Some(5), vec![node(2, "http://b:1"), node(4, "nowhere")]));
+    assert_eq!(cluster.directory().urls(), ["http://b:1", "http://c:1"]);
+    assert_eq!(read_known(&RealDisk, dir.path()), ["http://b:1", "http://c:1"]);
+    // It vouches for those alone that it has heard itself.
+    assert_eq!(cluster.introduction(), told(Some(5), vec![node(1, "")]));
+}
 
 #[tokio::test]
 async fn the_secret_is_not_shown_where_clients_are_served() {
@@ -24,19 +64,7 @@ async fn the_secret_is_not_shown_where_clients_are_served() {
     let secret = Secret::read(&path).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let cluster = Cluster::new(ClusterParts {
-        own: Own { member: Member::default(), internal: String::new() },
-        identity: Identity { node: HexId(1), cluster: None, draining: false },
-        disk: Arc::new(RealDisk),
-        data: dir.path().to_owned(),
-        copies: 3,
-        gone_after: Duration::from_secs(600),
-        timing: Timing::new(ELECTION),
-        client: NodeClient::new(secret.clone()),
-        secret,
-        directory: Arc::new(Directory::new([url.clone()])),
-        groups: Vec::new(),
-    });
+    let cluster = cluster(dir.path(), Directory::new([url.clone()], []), secret);
     let answer = async {
         let (mut peer, _) = listener.accept().await.unwrap();
         let mut head = Vec::new();

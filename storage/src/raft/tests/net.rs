@@ -226,7 +226,7 @@ impl Running {
             partition: PARTITION,
             store: LogStore::new(PARTITION, found, handle.log_access()),
             network: LineFactory { net: net.clone(), from: node },
-            directory: Arc::new(Directory::new([])),
+            directory: Arc::new(Directory::new([], [])),
             timing: Timing::new(ELECTION),
             acks: Durability::Quorum,
             room: Room::new(shared_disk, DIR.into()),
