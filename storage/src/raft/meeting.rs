@@ -164,7 +164,7 @@ impl Cluster {
 
     /// This node and all others, in the same order on each of them; `None` while one of them is not there, or knows of
     /// more.
-    fn everybody(&self) -> Option<Vec<NodeCard>> {
+    pub(super) fn everybody(&self) -> Option<Vec<NodeCard>> {
         let others = self.directory().cards().into_iter();
         let mut all: Vec<NodeCard> = others
             .map(|(_, card)| card.and_then(|(card, is_recent)| is_recent.then_some(card)))

@@ -125,6 +125,34 @@ async fn a_node_is_drained_under_load_and_stopped_for_good() {
 }
 
 #[tokio::test]
+async fn a_drain_goes_on_though_a_leader_dies_in_the_midst_of_it() {
+    let mut random = random::seeded();
+    let mut cluster = ClusterSpec::default().nodes(4).replicas(3).partitions(8).start().await;
+    let leaders = cluster.leaders().await;
+    let (load, recorder) = (load(&cluster, random.random()), recorder(&cluster, random.random()));
+    recorder.progress(20).await;
+    let dying = leaders[&0];
+    let leaving = (0..4).find(|place| *place != dying).unwrap();
+    let url = cluster.nodes[leaving].url("");
+    let begun = held(&cluster, &cluster.described_by(leaving).await, leaving);
+    let drained = tokio::spawn({
+        let url = url.clone();
+        async move { storage(&["drain", &url, "--timeout", "2m"]).await }
+    });
+    eventually("some replicas have moved", MOVED_MAX, async || {
+        (held(&cluster, &cluster.described_by(leaving).await, leaving) < begun).then_some(())
+    })
+    .await;
+    cluster.nodes[dying].kill();
+    recorder.progress(20).await;
+    cluster.nodes[dying].start_serving().await;
+    let drained = drained.await.unwrap();
+    assert!(drained.status.success(), "{}", text(&drained));
+    settled(&cluster, dying, |told| held(&cluster, told, leaving) == 0).await;
+    assert_holds(&cluster, load, recorder).await;
+}
+
+#[tokio::test]
 async fn a_replica_is_moved_by_hand_and_stays_where_it_was_put() {
     let mut random = random::seeded();
     let cluster = ClusterSpec::default().nodes(4).replicas(3).partitions(2).start().await;

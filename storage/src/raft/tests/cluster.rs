@@ -12,8 +12,8 @@ use super::super::client::NodeClient;
 use super::super::members::replace;
 use super::super::types::Member;
 use super::super::{
-    Cluster, ClusterParts, Directory, HexId, Identity, Introduced, Introduction, Own, Secret, Timing,
-    read_known,
+    Cluster, ClusterParts, Directory, HexId, Identity, Introduced, Introduction, NodeCard, Own, Secret,
+    Timing, read_known,
 };
 use super::net::{ELECTION, Net, Running};
 use crate::log::RealDisk;
@@ -54,6 +54,24 @@ fn who_is_introduced_is_known_after_a_restart_and_nodes_of_another_cluster_are_n
     assert_eq!(read_known(&RealDisk, dir.path()), ["http://b:1", "http://c:1"]);
     // It vouches for those alone that it has heard itself.
     assert_eq!(cluster.introduction(), told(Some(5), vec![node(1, "")]));
+}
+
+#[test]
+fn who_knows_a_part_of_the_cluster_alone_founds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = cluster(dir.path(), Directory::new(["http://b:1".to_owned()], []), Secret::none());
+    assert!(cluster.everybody().is_none(), "one was never heard");
+    for (known, is_all) in [(None, true), (Some(2), true), (Some(1), false), (Some(3), false)] {
+        let internal = "http://b:2".to_owned();
+        let card = NodeCard { id: HexId(2), internal, known, ..cluster.card() };
+        assert!(cluster.directory().note("http://b:1", card));
+        assert_eq!(cluster.everybody().is_some(), is_all, "the other knows of {known:?} nodes");
+    }
+    cluster.hear_of(&Introduction {
+        cluster: None,
+        nodes: vec![Introduced { id: HexId(3), url: "http://c:1".to_owned() }],
+    });
+    assert!(cluster.everybody().is_none(), "one is heard of, and was never heard");
 }
 
 #[tokio::test]
