@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::group::Group;
-use super::types::{EntryData, Member, NodeId, TypeConfig};
+use super::types::{EntryData, LogId, Member, NodeId, TypeConfig};
 use crate::limits;
 use crate::partition::{AppendError, Appended, Pending, Proposal, Settled};
 
