@@ -198,7 +198,7 @@ test('partial answers name what they lack', async () => {
 test('an answer of a node that was long without its leader says how old it may be', async () => {
   node.faults = { search: { staleness: '9000' } };
   await open();
-  await stats(/^500 records/);
+  await stats(/^500 of/);
   assert.equal(await page.locator('.notice').count(), 0);
   for (const [staleness, text] of [['42400', 'for 42 s'], ['unknown', 'since its start']]) {
     node.faults = { search: { staleness } };
