@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use model::Partition;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -168,6 +169,18 @@ impl Directory {
         self.find(|card| card.id.0 == node, |seen| seen.card.url.clone())
     }
 
+    /// Where the node is that says, lately, that it leads a partition in a term after this one.
+    pub fn leader_after(&self, partition: Partition, term: u64) -> Option<String> {
+        let peers = self.peers.lock();
+        let seen = peers.values().filter_map(|peer| peer.seen.as_ref()).filter(|seen| seen.is_recent());
+        let led = seen.filter_map(|seen| {
+            let leads =
+                |status: &&GroupStatus| status.partition == partition && status.leads && status.term > term;
+            seen.card.groups.iter().find(leads).map(|status| (status.term, &seen.card.url))
+        });
+        led.max().map(|(_, url)| url.clone())
+    }
+
     /// How long ago a node was heard, if it ever was.
     pub fn silence_of(&self, node: NodeId) -> Option<Duration> {
         self.find(|card| card.id.0 == node, |seen| seen.at.elapsed())
@@ -206,6 +219,8 @@ impl NodeCard {
 
 #[cfg(test)]
 mod tests {
+    use model::Offset;
+
     use super::*;
 
     fn card(internal: &str) -> NodeCard {
@@ -267,5 +282,31 @@ mod tests {
         let vouched =
             (0..1000).filter(|number| directory.vouch(*number, &format!("http://n{number}:1"))).count();
         assert_eq!(vouched, limits::OTHER_NODES_MAX);
+    }
+
+    #[test]
+    fn of_leaders_the_one_of_the_latest_term_counts_and_none_that_is_not_later() {
+        let directory = Directory::new(["http://b:1".to_owned(), "http://c:1".to_owned()], []);
+        let partition = Partition::new(0);
+        let status = |term, leads| GroupStatus {
+            partition,
+            founded: true,
+            leads,
+            term,
+            leader: None,
+            members: Vec::new(),
+            first_offset: Offset::ZERO,
+            high_watermark: Offset::ZERO,
+            flushed: Offset::ZERO,
+        };
+        for (url, id, term, leads) in [("http://b:1", 2, 4, true), ("http://c:1", 3, 6, false)] {
+            let groups = vec![status(term, leads)];
+            assert!(directory.note(url, NodeCard { id: HexId(id), groups, ..card("http://x:9") }));
+        }
+        assert_eq!(directory.leader_after(partition, 3).as_deref(), Some("http://b:1"));
+        assert_eq!(directory.leader_after(partition, 4), None);
+        let groups = vec![status(6, true)];
+        assert!(directory.note("http://c:1", NodeCard { id: HexId(3), groups, ..card("http://x:9") }));
+        assert_eq!(directory.leader_after(partition, 3).as_deref(), Some("http://c:1"));
     }
 }

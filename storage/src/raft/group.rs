@@ -379,10 +379,13 @@ impl Group {
     pub fn leader_url(&self) -> Option<Arc<str>> {
         let metrics = self.shared.raft.metrics();
         let metrics = metrics.borrow();
+        // A node that was let go hears of later leaders by what they say of themselves alone.
+        if let Some(url) = self.shared.directory.leader_after(self.partition(), metrics.current_term) {
+            return Some(Arc::from(url));
+        }
         let leader = metrics.current_leader.filter(|leader| *leader != metrics.id)?;
-        let member = metrics.membership_config.membership().get_node(&leader);
-        let url = self.shared.directory.url_of(leader).or_else(|| member.map(|member| member.url.clone()));
-        url.map(Arc::from)
+        let member = || Some(metrics.membership_config.membership().get_node(&leader)?.url.clone());
+        self.shared.directory.url_of(leader).or_else(member).map(Arc::from)
     }
 }
 
