@@ -79,6 +79,11 @@ pub enum NodeError {
     /// The cluster's secret cannot be had.
     #[error(transparent)]
     Secret(SecretError),
+    /// The other nodes that it knew cannot be had.
+    #[error(
+        "the nodes that it knew: {0} (bring the file back, or name all nodes by --peers and move it away)"
+    )]
+    Known(LogError),
     /// The node's identity cannot be had.
     #[error("the node's identity: {0}")]
     Identity(LogError),

@@ -61,7 +61,9 @@ pub(super) async fn node(State(shared): State<super::Shared>) -> Result<Json<Nod
 }
 
 async fn check_secret(State(cluster): State<Arc<Cluster>>, request: Request, next: Next) -> Response {
-    if cluster.secret().is_shown_by(request.headers()) {
+    // Where there is no secret a page in a browser on this machine must not pass for a node.
+    let is_of_page = request.headers().contains_key(http::header::ORIGIN);
+    if cluster.secret().is_shown_by(request.headers()) && !is_of_page {
         next.run(request).await
     } else {
         StatusCode::UNAUTHORIZED.into_response()

@@ -62,7 +62,7 @@ pub(super) fn of(
             Some(partition) => {
                 Err(ApiError::PartitionElsewhere { partition, held: shared.app.held(), leader: None })
             }
-            None => Ok(Scope::Node(share)),
+            None => Ok(Scope::Node(held_of(shared, share))),
         };
     }
     let plan = match &shared.app.replication {
@@ -73,6 +73,17 @@ pub(super) fn of(
         Some(partition) => plan.only(partition),
         None => plan,
     }))
+}
+
+/// A share without what this node has files of and no copy: a replica that was let go.
+fn held_of(shared: &Shared, share: Share) -> Share {
+    match (&shared.app.replication, share) {
+        (Some(cluster), Share::All) => {
+            let partitions = cluster.groups().iter().map(Group::partition);
+            Share::Only(partitions.filter(|partition| shared.app.has_copy(*partition)).collect())
+        }
+        (_, share) => share,
+    }
 }
 
 impl Scope {
@@ -102,7 +113,8 @@ pub(super) fn staleness_of(group: &Group) -> Staleness {
 /// Whether a request is answered for all nodes.
 fn is_of_cluster(shared: &Shared, headers: &HeaderMap) -> bool {
     let is_for_node = headers.get(wire::SCOPE).is_some_and(|scope| scope == wire::SCOPE_NODE);
-    !is_for_node && !shared.app.peers.is_empty()
+    // With replicas others may come that nobody named to this node.
+    !is_for_node && (shared.app.replication.is_some() || !shared.app.peers.is_empty())
 }
 
 /// Says in an answer which process gave it, and for whom it speaks.

@@ -75,7 +75,7 @@ impl Replication {
         let timing = Timing::new(config.cluster.election_timeout);
         let client = NodeClient::new(secret.clone());
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let vouched = raft::read_known(&*disk, &config.data);
+        let vouched = raft::read_known(&*disk, &config.data).map_err(NodeError::Known)?;
         let directory = Arc::new(Directory::new(view.peer_urls(), vouched));
         let network = Network::new(client.clone(), Arc::clone(&directory), timing.request());
         let mut groups = Vec::new();

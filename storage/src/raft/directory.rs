@@ -59,7 +59,6 @@ pub struct Directory {
 struct Peer {
     /// Whether the operator named it to this node; another node did otherwise.
     is_named: bool,
-    since: Instant,
     seen: Option<Seen>,
 }
 
@@ -73,7 +72,7 @@ impl Directory {
     /// Nodes of whom nothing is known but their URLs: those that the operator named to this node, and those that others
     /// have vouched for before.
     pub fn new(named: impl IntoIterator<Item = String>, vouched: impl IntoIterator<Item = String>) -> Self {
-        let peer = |is_named| Peer { is_named, since: Instant::now(), seen: None };
+        let peer = |is_named| Peer { is_named, seen: None };
         let mut peers: BTreeMap<String, Peer> = vouched.into_iter().map(|url| (url, peer(false))).collect();
         peers.extend(named.into_iter().map(|url| (url, peer(true))));
         Self { peers: Mutex::new(peers) }
@@ -103,7 +102,7 @@ impl Directory {
         {
             return false;
         }
-        peers.insert(url, Peer { is_named: false, since: Instant::now(), seen: None });
+        peers.insert(url, Peer { is_named: false, seen: None });
         true
     }
 
@@ -112,8 +111,8 @@ impl Directory {
     pub fn forget(&self, silence: Duration, is_needless: impl Fn(NodeId) -> bool) -> Vec<String> {
         let is_over = |peer: &Peer| match &peer.seen {
             Some(seen) => seen.at.elapsed() >= silence && is_needless(seen.card.id.0),
-            // Nobody knows its number: a member it may be all the same, and its URL comes again from those who know.
-            None => peer.since.elapsed() >= silence,
+            // Nobody knows its number: it may be a member of a group that would be founded a second time without it.
+            None => false,
         };
         let mut peers = self.peers.lock();
         let gone: Vec<String> = peers
@@ -267,8 +266,9 @@ mod tests {
         assert!(!directory.vouch(7, "http://b3:8081"));
         assert_eq!(directory.vouched(), ["http://old:8081"]);
         assert!(directory.forget(Duration::from_secs(60), |_| true).is_empty());
-        assert_eq!(directory.forget(Duration::ZERO, |_| true), ["http://old:8081"]);
-        assert_eq!(directory.urls(), ["http://b:8081"]);
+        // What was never heard may be what holds all there is.
+        assert!(directory.forget(Duration::ZERO, |_| true).is_empty());
+        assert_eq!(directory.urls(), ["http://b:8081", "http://old:8081"]);
         assert!(
             directory.vouch(8, "http://d:1")
                 && directory.note("http://d:1", NodeCard { id: HexId(8), ..card("http://d:9") })

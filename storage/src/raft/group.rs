@@ -188,7 +188,10 @@ impl Group {
                 if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
                     self.note_heard();
                     self.note_agreed(&vote, agreed);
-                    self.shared.freshness.lock().note(came_at, agreed, self.applied());
+                    // Until a leader has agreed on something in its own term it tells of less than there is.
+                    if agreed.is_some_and(|agreed| agreed.leader_id.term == vote.leader_id.term) {
+                        self.shared.freshness.lock().note(came_at, agreed, self.applied());
+                    }
                 }
                 Answer::of_append(response)
             }
@@ -295,7 +298,9 @@ impl Group {
         let silence_ms = {
             let metrics = self.shared.raft.metrics();
             let metrics = metrics.borrow();
-            metrics.millis_since_quorum_ack.filter(|_| metrics.state == ServerState::Leader)
+            let term = metrics.current_term;
+            let is_current = metrics.last_applied.is_some_and(|applied| applied.leader_id.term == term);
+            metrics.millis_since_quorum_ack.filter(|_| metrics.state == ServerState::Leader && is_current)
         };
         let applied = self.applied();
         let age = || self.shared.freshness.lock().age(Instant::now(), applied);
@@ -309,7 +314,10 @@ impl Group {
     pub async fn end_refill_if_done(&self) -> Result<(), LogError> {
         let target = *self.shared.refill_to.lock();
         let shared = self.shared.store.shared();
-        let is_done = target.is_some_and(|target| shared.state.lock().applied() >= Some(target));
+        let is_done = target.is_some_and(|target| {
+            let state = shared.state.lock();
+            state.applied() >= Some(target) && state.has_what_it_had()
+        });
         if is_done && self.is_refilling() {
             shared.save(|state| state.set_refilled()).await?;
             tracing::info!(partition = %self.shared.partition, "the replica has again what it had, and votes");

@@ -1,6 +1,6 @@
 //! The nodes that others have vouched for, on the disk: the node that told of them may be gone at the next start.
 //!
-//! Invariant: a file that is not there, or cannot be read, costs no more than being introduced anew.
+//! Invariant: a node that does not know whom it knew founds nothing: a file that cannot be read ends its start.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,17 +21,15 @@ struct Known {
 }
 
 /// What the data directory says.
-pub fn read(disk: &dyn Disk, dir: &Path) -> Vec<String> {
+///
+/// # Errors
+/// When the file is there and cannot be read, or is not what was written.
+pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, LogError> {
     let path = dir.join(FILE);
     let parse = |bytes: Vec<u8>| serde_json::from_slice::<Known>(&bytes).map_err(std::io::Error::other);
-    let known = match log::read_file(disk, &path, BYTES_MAX).and_then(|bytes| bytes.map(parse).transpose()) {
-        Ok(known) => known.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the nodes that were known before are not known");
-            Known::default()
-        }
-    };
-    known.nodes.into_iter().take(limits::OTHER_NODES_MAX).collect()
+    let known = log::read_file(disk, &path, BYTES_MAX).and_then(|bytes| bytes.map(parse).transpose());
+    let known = known.map_err(|error| LogError::Io { action: "read", path, source: Arc::new(error) })?;
+    Ok(known.unwrap_or_default().nodes.into_iter().take(limits::OTHER_NODES_MAX).collect())
 }
 
 /// Writes it anew.
@@ -51,12 +49,12 @@ mod tests {
     use crate::log::RealDisk;
 
     #[test]
-    fn what_was_known_is_known_again_and_what_cannot_be_read_is_nothing() {
+    fn what_was_known_is_known_again_and_what_cannot_be_read_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(read(&RealDisk, dir.path()).is_empty());
+        assert!(read(&RealDisk, dir.path()).unwrap().is_empty());
         write(&RealDisk, dir.path(), vec!["http://d:1".to_owned()]).unwrap();
-        assert_eq!(read(&RealDisk, dir.path()), ["http://d:1"]);
+        assert_eq!(read(&RealDisk, dir.path()).unwrap(), ["http://d:1"]);
         std::fs::write(dir.path().join(FILE), "{").unwrap();
-        assert!(read(&RealDisk, dir.path()).is_empty());
+        assert!(read(&RealDisk, dir.path()).is_err());
     }
 }

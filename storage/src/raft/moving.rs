@@ -248,7 +248,11 @@ impl Cluster {
     fn lost_member(&self, status: &GroupStatus) -> Option<(NodeId, NodeId, Member)> {
         status.members.iter().find_map(|member| {
             let now = self.directory().node_at(&member.member.url)?;
-            let is_lost = now != member.id.0 && member.id.0 != self.node();
+            let is_member = status.members.iter().any(|member| member.id.0 == now);
+            let silence = self.directory().silence_of(member.id.0);
+            // Two that have changed their addresses are both there.
+            let is_there = silence.is_some_and(|silence| silence <= limits::NODE_SEEN_MAX);
+            let is_lost = now != member.id.0 && member.id.0 != self.node() && !is_member && !is_there;
             is_lost.then(|| (member.id.0, now, member.member.clone()))
         })
     }
@@ -268,7 +272,7 @@ impl Cluster {
             let is_led = if member.is_some() { status.leader.is_some() } else { led.is_some() };
             if !is_led {
                 Some(format!("partition {partition} has no leader"))
-            } else if group.is_refilling() || member.is_some_and(|member| !member.votes) {
+            } else if member.is_some_and(|member| !member.votes || group.is_refilling()) {
                 // Were the next node stopped now, this one could not stand in for it.
                 Some(format!("partition {partition}'s replica is being filled from another one"))
             } else {
@@ -341,7 +345,10 @@ impl Cluster {
 
     /// Whether this node's replica was let go, as the partition's leader says: the replica may not know of it.
     fn is_outside(&self, partition: Partition, heard: &[Heard]) -> bool {
-        overview::led(partition, heard).is_some_and(|(_, status)| !is_member(status, HexId(self.node())))
+        // A leader of before does not know what was decided on since.
+        let own_term = self.group(partition).map_or(0, |group| group.status().term);
+        let led = overview::led(partition, heard).filter(|(_, status)| status.term >= own_term);
+        led.is_some_and(|(_, status)| !is_member(status, HexId(self.node())))
     }
 }
 

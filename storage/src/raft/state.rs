@@ -29,6 +29,9 @@ pub(super) struct GroupState {
     /// Whether the replica lost some of what it had acknowledged: until it has it again it neither votes nor leads.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     refilling: bool,
+    /// The last entry that it had when it lost some: its acknowledgement may still be on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    had: Option<SavedLogId>,
     /// Whether another log is being put in the place of this one: after a crash in the midst of it there is none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     installing: bool,
@@ -75,6 +78,7 @@ impl GroupState {
     /// The replica has again what it had.
     pub(super) fn set_refilled(&mut self) {
         self.refilling = false;
+        self.had = None;
     }
 
     /// Whether a log that ends with `last` has all that this says of it.
@@ -83,9 +87,16 @@ impl GroupState {
         self.purged() <= self.applied() && last.or(self.purged()) >= self.applied()
     }
 
-    /// The replica has lost some of its log, how much is not known yet; what it has promised stays.
-    pub(super) fn set_lost(&mut self) {
+    /// Whether what is applied has all that was there when the replica lost some of it, as far as that was agreed on: an
+    /// entry of a later term comes after everything that was.
+    pub(super) fn has_what_it_had(&self) -> bool {
+        self.applied() >= self.had.map(LogId::from)
+    }
+
+    /// The replica has lost some of its log that ended with `had`, how much is not known yet; what it has promised stays.
+    pub(super) fn set_lost(&mut self, had: Option<LogId>) {
         self.refilling = true;
+        self.had = self.had.map(LogId::from).max(had).map(SavedLogId::from);
         // It must not take up the lead that it had.
         if let Some(vote) = &mut self.vote {
             vote.committed = false;
@@ -94,7 +105,7 @@ impl GroupState {
 
     /// The replica has lost what comes after `kept`.
     pub(super) fn set_refilling(&mut self, kept: Option<LogId>) {
-        self.set_lost();
+        self.set_lost(self.applied());
         self.cut_changes(kept.map_or(0, |kept| kept.index + 1));
         if self.applied() > kept {
             self.applied = kept.map(SavedLogId::from);
@@ -232,6 +243,27 @@ mod tests {
         assert_eq!(GroupState::decode(&state.encode()).unwrap(), state);
         assert_eq!(state.vote(), Some(Vote::new_committed(3, 1 << 63)));
         assert_eq!(state.change_at(log_id(3, 9)).unwrap().membership(), members(&[1, u64::MAX]));
+    }
+
+    #[test]
+    fn what_was_lost_is_there_again_with_the_last_entry_or_one_of_a_later_term() {
+        let mut state = GroupState::default();
+        state.set_applied(log_id(2, 7));
+        state.set_lost(Some(log_id(2, 9)));
+        state.set_refilling(Some(log_id(1, 3)));
+        for (applied, has) in [((2, 7), false), ((2, 8), false), ((2, 9), true), ((3, 8), true)] {
+            state.set_applied(log_id(applied.0, applied.1));
+            assert_eq!(state.has_what_it_had(), has, "{applied:?}");
+            let state = GroupState::decode(&state.encode()).unwrap();
+            assert_eq!(state.has_what_it_had(), has, "{applied:?}, after a start");
+        }
+        state.set_refilled();
+        state.set_applied(log_id(1, 1));
+        assert!(state.has_what_it_had());
+        // A log that ends before what its state says was at least that long.
+        state.set_applied(log_id(4, 4));
+        state.set_refilling(None);
+        assert!(!state.has_what_it_had());
     }
 
     #[test]

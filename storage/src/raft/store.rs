@@ -107,7 +107,8 @@ impl FoundLog {
         let has_lost = is_damaged || state.is_installing();
         if has_lost {
             // Before anything is cut off: a crash in between would leave a shorter log that looks whole.
-            state.set_lost();
+            // What cannot be told of a damaged log was not its end, or a leader tells of it.
+            state.set_lost(entries.last().ok().flatten().map(|extent| raft_id(&extent)));
         }
         if has_lost || is_new {
             // From now on the directory is a replica's, which must not come back without what it has promised.
@@ -226,7 +227,9 @@ impl StoreShared {
     /// # Errors
     /// When the disk refuses.
     pub async fn save_applied_if_changed(&self) -> Result<(), LogError> {
-        let is_saved = *self.saved_applied.lock() == self.state.lock().applied();
+        // One after the other: a save holds the state's lock when it takes the other.
+        let saved = *self.saved_applied.lock();
+        let is_saved = saved == self.state.lock().applied();
         if is_saved { Ok(()) } else { self.save_applied().await }
     }
 

@@ -51,7 +51,7 @@ fn who_is_introduced_is_known_after_a_restart_and_nodes_of_another_cluster_are_n
     cluster.hear_of(&told(None, vec![node(1, "http://a:1"), node(3, "http://c:1")]));
     cluster.hear_of(&told(Some(5), vec![node(2, "http://b:1"), node(4, "nowhere")]));
     assert_eq!(cluster.directory().urls(), ["http://b:1", "http://c:1"]);
-    assert_eq!(read_known(&RealDisk, dir.path()), ["http://b:1", "http://c:1"]);
+    assert_eq!(read_known(&RealDisk, dir.path()).unwrap(), ["http://b:1", "http://c:1"]);
     // It vouches for those alone that it has heard itself.
     assert_eq!(cluster.introduction(), told(Some(5), vec![node(1, "")]));
 }

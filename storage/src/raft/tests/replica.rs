@@ -250,7 +250,7 @@ async fn refilling(net: &Net) -> Running {
     let (mut log, _) =
         PartitionLog::open(Arc::new(disk.clone()), Path::new(DIR), PARTITION, options, 0).unwrap();
     let mut state = GroupState::decode(&log.read_group_state().unwrap().unwrap()).unwrap();
-    state.set_lost();
+    state.set_lost(None);
     state.set_vote(Vote::new(3, 2));
     log.write_group_state(&state.encode()).unwrap();
     drop(log);
