@@ -214,10 +214,10 @@ mod tests {
     #[tokio::test]
     async fn a_read_waits_for_a_question_that_is_asked_after_it_and_shares_it_with_others() {
         let turns = Turns::default();
-        let (asked, mut questions) = mpsc::unbounded_channel();
+        let (asked, mut questions) = mpsc::channel(4);
         let ask = move || {
             let (answer, answered) = oneshot::channel();
-            asked.send(answer).unwrap();
+            asked.try_send(answer).unwrap();
             async move { answered.await.unwrap() }
         };
         let mut first = Box::pin(turns.take(ask.clone()));

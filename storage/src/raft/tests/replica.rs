@@ -140,18 +140,22 @@ async fn a_power_cut_between_the_purge_for_a_snapshot_and_the_snapshot_loses_not
         assert_eq!((seen.last_purged_log_id, seen.last_log_id), (None, Some(log_id(1, ENTRIES - 1))));
         assert!(!again.store.shared().is_refilling(), "nothing was lost");
     }
-    // What follows the snapshot waits for it, and is there after it.
+    install_before_what_follows(&mut own, manifest).await;
+    let state = state_on(&disk);
+    assert_eq!((state.purged(), state.applied()), (Some(log_id(1, ENTRIES + 1)), state.purged()));
+    assert_eq!(state.vote(), Some(Vote::new(4, 2)));
+    let seen = own.store.get_log_state().await.unwrap();
+    assert_eq!(seen.last_log_id, Some(log_id(1, ENTRIES + 2)));
+}
+
+/// What follows a snapshot waits for it, and is there after it.
+async fn install_before_what_follows(own: &mut Store, manifest: Manifest) {
     let access = own.handle.log_access();
     let mut early = Box::pin(access.append(vec![stored(ENTRIES + 3, (ENTRIES + 2) * 2)], true));
     assert!(early.as_mut().now_or_never().is_none());
     let snapshot = offer(ENTRIES + 1).staged(manifest).snapshot;
     own.machine.install_snapshot(&meta_upto(ENTRIES + 1), snapshot).await.unwrap();
     early.await.unwrap();
-    let state = state_on(&disk);
-    assert_eq!((state.purged(), state.applied()), (Some(log_id(1, ENTRIES + 1)), state.purged()));
-    assert_eq!(state.vote(), Some(Vote::new(4, 2)));
-    let seen = own.store.get_log_state().await.unwrap();
-    assert_eq!(seen.last_log_id, Some(log_id(1, ENTRIES + 2)));
 }
 
 #[tokio::test]
@@ -160,12 +164,7 @@ async fn an_empty_log_holds_what_follows_a_snapshot_until_it_is_there() {
     let mut own = store(&disk);
     let manifest = staged(&own, &disk).await;
     own.store.purge(log_id(1, ENTRIES + 1)).await.unwrap();
-    let access = own.handle.log_access();
-    let mut early = Box::pin(access.append(vec![stored(ENTRIES + 3, (ENTRIES + 2) * 2)], true));
-    assert!(early.as_mut().now_or_never().is_none());
-    let snapshot = offer(ENTRIES + 1).staged(manifest).snapshot;
-    own.machine.install_snapshot(&meta_upto(ENTRIES + 1), snapshot).await.unwrap();
-    early.await.unwrap();
+    install_before_what_follows(&mut own, manifest).await;
     let seen = own.store.get_log_state().await.unwrap();
     assert_eq!(seen.last_log_id, Some(log_id(1, ENTRIES + 2)));
     assert_eq!(own.handle.reader().status().written_end, Offset::new((ENTRIES + 3) * 2));

@@ -382,9 +382,9 @@ fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_repli
         }
         total
     });
-    // Most runs have a leader for some of the time, however little of it a busy machine gives them.
-    let some = seeds.len() as u64;
-    let is_served = total.acknowledged as u64 >= some && total.reads >= some && 2 * total.commits >= some;
+    // Most runs have a leader for some of the time. A consumer commits one offset after another, each agreed on by itself.
+    let runs = seeds.len() as u64;
+    let is_served = total.acknowledged as u64 >= 5 * runs && total.reads >= 5 * runs && total.commits >= runs;
     assert!(is_served, "{total:?} in {} runs", seeds.len());
     let is_telling = seeds.len() < SEEDS as usize || (total.copies > 0 && total.damages > 0);
     assert!(is_telling, "nothing was copied, or nothing damaged: {total:?}");
