@@ -19,3 +19,4 @@ pub mod outbound;
 pub mod partition;
 pub mod query;
 pub mod raft;
+pub mod tls;

@@ -242,6 +242,12 @@ pub const UNINDEXED_UNIT_BYTES: u64 = 1 << 20;
 /// Length of the listener's backlog: connections that wait to be accepted.
 pub const LISTEN_BACKLOG: u32 = 1024;
 
+/// How long another node may take to agree on TLS: two ways there and back, and a signature on each side.
+pub const TLS_HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Lines a minute that the log has of connections which did not agree on TLS: anybody can make some.
+pub const TLS_FAILURES_TOLD_MAX: u32 = 12;
+
 /// Pause after a failed accept.
 pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
 

@@ -30,6 +30,7 @@ use crate::offsets::{ConsumerOffsets, OffsetsError};
 use crate::partition::{self, PartitionEndError, PartitionHandle, PartitionThread};
 use crate::query::{Peers, Pool, Queries, TailBounds};
 use crate::raft::{Cluster, FoundLog, SecretError};
+use crate::tls::TlsError;
 use replicated::Replication;
 
 /// Why a node could not start, or did not end as it should.
@@ -79,6 +80,9 @@ pub enum NodeError {
     /// The cluster's secret cannot be had.
     #[error(transparent)]
     Secret(SecretError),
+    /// The files for TLS between nodes are of no use.
+    #[error("TLS between nodes: {0}")]
+    Tls(TlsError),
     /// The other nodes that it knew cannot be had.
     #[error(
         "the nodes that it knew: {0} (bring the file back, or name all nodes by --peers and move it away)"

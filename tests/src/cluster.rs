@@ -10,6 +10,7 @@ use model::{EnrichedRecord, Record};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::certificates::Authority;
 use crate::client::{Answer, Client, answer};
 use crate::files;
 use crate::ingest::Ingest;
@@ -37,6 +38,7 @@ pub struct ClusterSpec {
     has_proxies: bool,
     is_notified: bool,
     has_peers: bool,
+    has_certificates: bool,
     replicas: usize,
     cables: Vec<Cable>,
     disks: BTreeMap<usize, PathBuf>,
@@ -54,6 +56,7 @@ impl Default for ClusterSpec {
             has_proxies: false,
             is_notified: false,
             has_peers: false,
+            has_certificates: false,
             replicas: 1,
             cables: Vec::new(),
             disks: BTreeMap::new(),
@@ -146,6 +149,13 @@ impl ClusterSpec {
         self
     }
 
+    /// The nodes talk to one another by TLS, with certificates of an authority of their own.
+    #[must_use]
+    pub fn certificates(mut self) -> Self {
+        self.has_certificates = true;
+        self
+    }
+
     /// Starts everything and waits until it is ready.
     ///
     /// # Panics
@@ -177,6 +187,13 @@ impl ClusterSpec {
             let secret = secret.display().to_string();
             nodes.iter_mut().for_each(|node| node.add_flag("--cluster-secret-file", &secret));
         }
+        let authority = self.has_certificates.then(|| Authority::new(&dir.path().join("certificates")));
+        if let Some(authority) = &authority {
+            for node in &mut nodes {
+                let flags = authority.flags(node.name(), &node.address().ip().to_string());
+                flags.iter().for_each(|(name, value)| node.add_flag(name, value));
+            }
+        }
         if self.has_peers {
             nodes.iter_mut().for_each(|node| node.add_flag("--peers", &urls.join(",")));
         }
@@ -200,6 +217,7 @@ impl ClusterSpec {
             client: Client::new(),
             partitions: self.partitions,
             replicas: self.replicas,
+            authority,
             dir,
         }
     }
@@ -256,6 +274,7 @@ pub struct Cluster {
     pub client: Client,
     partitions: u16,
     replicas: usize,
+    authority: Option<Authority>,
     // Removed after the processes have ended.
     dir: TempDir,
 }
@@ -269,6 +288,14 @@ impl Cluster {
     /// How many copies there are of each.
     pub fn replicas(&self) -> usize {
         self.replicas
+    }
+
+    /// Who signs the nodes' certificates.
+    ///
+    /// # Panics
+    /// When they have none.
+    pub fn authority(&self) -> &Authority {
+        self.authority.as_ref().unwrap()
     }
 
     /// A directory for what a test itself writes; it is removed with the cluster.

@@ -14,6 +14,7 @@
     reason = "a harness that fails fails its test, at the place where it failed"
 )]
 
+pub mod certificates;
 pub mod client;
 pub mod cluster;
 pub mod files;

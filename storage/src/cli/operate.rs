@@ -22,11 +22,12 @@ use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::{Outcome, ToolError};
-use crate::config::parse_node_url;
 use crate::config::units::parse_duration;
+use crate::config::{TlsFlags, parse_node_url};
 use crate::limits;
-use crate::outbound::{self, CallError, HttpClient};
+use crate::outbound::{self, CallError, HttpClient, NodeConnector, NodeHttpClient, Scheme};
 use crate::raft::{NodeCard, Secret, SecretError, internal_at};
+use crate::tls::{NodeTls, TlsError};
 
 /// How often it is looked how things stand.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -41,6 +42,9 @@ pub struct Access {
     /// The file with the secret that the cluster's nodes share, if they do
     #[arg(long, env = "EDGELOG_STORAGE_CLUSTER_SECRET_FILE", value_name = "FILE")]
     pub cluster_secret_file: Option<PathBuf>,
+    /// The files for TLS between the cluster's nodes, if there is TLS: a certificate of one of them, or of its own.
+    #[command(flatten)]
+    pub tls: TlsFlags,
     /// How long to wait for the end of it; the cluster goes on by itself after that
     #[arg(long, default_value = "1d", value_parser = parse_duration, value_name = "TIME")]
     pub timeout: Duration,
@@ -89,6 +93,9 @@ pub enum OperateError {
     /// The secret cannot be had.
     #[error(transparent)]
     Secret(SecretError),
+    /// The files for TLS are of no use.
+    #[error("TLS between nodes: {0}")]
+    Tls(TlsError),
     /// A node does not answer.
     #[error("{url}: {error}")]
     Call {
@@ -110,6 +117,18 @@ pub enum OperateError {
         "{0} does not say where other nodes reach it: partitions have one copy there, or it is no storage node"
     )]
     NoInternal(String),
+    /// The node and who asks differ on TLS.
+    #[error("{url} {}", if *.wants_tls {
+        "talks to other nodes by TLS: --cluster-cert, --cluster-key and --cluster-ca are needed"
+    } else {
+        "does not talk to other nodes by TLS, or says nothing of use: leave out --cluster-cert, --cluster-key and --cluster-ca"
+    })]
+    Scheme {
+        /// What was asked.
+        url: String,
+        /// Whether it is the node that wants TLS.
+        wants_tls: bool,
+    },
     /// The partition is not known.
     #[error("the cluster has no partition {0}")]
     NoPartition(Partition),
@@ -136,11 +155,15 @@ fn in_time(
         Some(path) => Secret::read(path).map_err(OperateError::Secret)?,
         None => Secret::none(),
     };
+    let tls = NodeTls::of(&access.tls).map_err(OperateError::Tls)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(OperateError::Runtime)?;
     runtime.block_on(async {
         let client = outbound::builder().build(outbound::connector(limits::NODE_CONNECT_TIME_MAX));
-        let operator = Operator { client, secret };
+        let connector = NodeConnector::new(tls.as_ref(), limits::NODE_CONNECT_TIME_MAX);
+        let scheme = connector.scheme();
+        let node_client = outbound::builder().build(connector);
+        let operator = Operator { client, node_client, scheme, secret };
         timeout(access.timeout, task(&operator)).await.map_err(|_| OperateError::TimedOut)??;
         Ok(Outcome::Sound)
     })
@@ -148,7 +171,11 @@ fn in_time(
 
 /// Asks nodes.
 struct Operator {
+    /// For where clients are served.
     client: HttpClient<Empty<Bytes>>,
+    /// For where other nodes are.
+    node_client: NodeHttpClient<Empty<Bytes>>,
+    scheme: Scheme,
     secret: Secret,
 }
 
@@ -245,8 +272,14 @@ impl Operator {
             Err(OperateError::Refused { .. }) => return Err(OperateError::NoInternal(url.to_owned())),
             Err(error) => return Err(error),
         };
-        let internal =
-            internal_at(url, &card.internal).ok_or_else(|| OperateError::NoInternal(url.to_owned()))?;
+        let internal = internal_at(self.scheme, url, &card.internal).ok_or_else(|| {
+            let wants_tls = card.internal.starts_with(Scheme::Https.as_str());
+            if wants_tls || self.scheme == Scheme::Https {
+                OperateError::Scheme { url: url.to_owned(), wants_tls }
+            } else {
+                OperateError::NoInternal(url.to_owned())
+            }
+        })?;
         self.call(method, format!("{internal}{path}"), true).await
     }
 
@@ -259,13 +292,18 @@ impl Operator {
             .map_err(|error| OperateError::Call { url: answer.url, error: error.into() })
     }
 
-    async fn call(&self, method: Method, url: String, with_secret: bool) -> Result<Answer, OperateError> {
+    async fn call(&self, method: Method, url: String, of_nodes: bool) -> Result<Answer, OperateError> {
         let exchange = async {
             let mut request = Request::builder().method(method).uri(&url);
-            if let Some(secret) = self.secret.header().filter(|_| with_secret) {
+            if let Some(secret) = self.secret.header().filter(|_| of_nodes) {
                 request = request.header(AUTHORIZATION, secret);
             }
-            let response = self.client.request(request.body(Empty::new())?).await?;
+            let request = request.body(Empty::new())?;
+            let response = if of_nodes {
+                self.node_client.request(request).await?
+            } else {
+                self.client.request(request).await?
+            };
             let status = response.status();
             let body = Limited::new(response.into_body(), limits::NODE_ANSWER_BYTES_MAX);
             Ok((status, body.collect().await.map_err(CallError::BrokeOff)?.to_bytes()))

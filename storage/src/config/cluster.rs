@@ -46,6 +46,10 @@ pub struct ClusterConfig {
     #[arg(long, env = "EDGELOG_STORAGE_CLUSTER_SECRET_FILE", value_name = "FILE")]
     pub cluster_secret_file: Option<PathBuf>,
 
+    /// The files for TLS between nodes.
+    #[command(flatten)]
+    pub tls: TlsFlags,
+
     /// Where the node stands: a partition's copies are spread over as many zones as there are
     #[arg(long, env = "EDGELOG_STORAGE_ZONE", value_name = "NAME")]
     pub zone: Option<String>,
@@ -58,6 +62,23 @@ pub struct ClusterConfig {
     /// How long a leader may be silent before another is elected, at most; all other times follow from it
     #[arg(long, env = "EDGELOG_STORAGE_ELECTION_TIMEOUT", default_value = "1s", value_parser = parse_election_timeout, value_name = "TIME")]
     pub election_timeout: Duration,
+}
+
+/// The files for TLS between nodes: all three, or none.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TlsFlags {
+    /// A PEM file with this node's certificate and those between it and the authority's: nodes then talk by TLS alone,
+    /// and each shows its own. Together with --cluster-key and --cluster-ca, on all nodes or on none
+    #[arg(long, env = "EDGELOG_STORAGE_CLUSTER_CERT", value_name = "FILE")]
+    pub cluster_cert: Option<PathBuf>,
+
+    /// A PEM file with that certificate's private key
+    #[arg(long, env = "EDGELOG_STORAGE_CLUSTER_KEY", value_name = "FILE")]
+    pub cluster_key: Option<PathBuf>,
+
+    /// A PEM file with the certificates of the authorities that the nodes' own are signed by; no others are trusted
+    #[arg(long, env = "EDGELOG_STORAGE_CLUSTER_CA", value_name = "FILE")]
+    pub cluster_ca: Option<PathBuf>,
 }
 
 impl ClusterConfig {

@@ -20,8 +20,8 @@ pub use settings::{LogArguments, Settings};
 
 use crate::log::{FsyncPolicy, LogOptions};
 use crate::partition::QueueLimits;
-pub use cluster::ClusterConfig;
 pub(crate) use cluster::parse_node_url;
+pub use cluster::{ClusterConfig, TlsFlags};
 use units::{Age, parse_age, parse_bytes, parse_duration, parse_memory_bytes};
 
 /// All settings of the daemon.

@@ -44,6 +44,7 @@ pub fn internal_router(cluster: Arc<Cluster>) -> Router {
         .route("/raft/snapshot", post(snapshot))
         .route("/raft/manifest", get(manifest))
         .route("/raft/segment", get(segment))
+        .route("/cluster/node", get(own_card))
         .route("/cluster/nodes", post(introduce))
         .route("/cluster/drain", put(operator::drain).delete(operator::undrain))
         .route("/cluster/move", post(operator::move_replica))
@@ -58,6 +59,11 @@ pub(super) async fn node(State(shared): State<super::Shared>) -> Result<Json<Nod
         Some(cluster) => Ok(Json(cluster.card())),
         None => Err(super::ApiError::UnknownPath { path: "/v1/node".to_owned() }),
     }
+}
+
+/// The same where only nodes are answered.
+async fn own_card(State(cluster): State<Arc<Cluster>>) -> Json<NodeCard> {
+    Json(cluster.card())
 }
 
 async fn check_secret(State(cluster): State<Arc<Cluster>>, request: Request, next: Next) -> Response {

@@ -26,6 +26,7 @@ mod search;
 mod server;
 mod services;
 mod tail;
+mod tls_server;
 mod viewer;
 
 use std::collections::BTreeMap;

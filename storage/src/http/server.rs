@@ -1,7 +1,7 @@
 //! The listener and its connections: accepts within the bound, serves the router, and ends when told.
 //!
-//! Invariants: at most `connections_max` connections exist; after the shutdown began none is accepted, and requests
-//! under way get the grace. Must not know what the routes do.
+//! Invariants: at most `connections_max` connections exist, those that have not agreed on TLS yet among them; after the
+//! shutdown began none is accepted, and requests under way get the grace. Must not know what the routes do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -22,7 +23,9 @@ use tower::ServiceExt as _;
 
 use super::peer_limit::Peer;
 use super::peer_stream::PeerStream;
+use super::tls_server::TlsServer;
 use crate::limits;
+use crate::tls::NodeTls;
 
 /// How connections are served.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +50,7 @@ pub struct Server {
 pub struct ListeningServer {
     listener: TcpListener,
     options: ServerOptions,
+    tls: Option<TlsServer>,
 }
 
 impl Server {
@@ -77,11 +81,18 @@ impl Server {
     /// The operating system's.
     pub fn listen(self) -> io::Result<ListeningServer> {
         let Self { socket, options } = self;
-        Ok(ListeningServer { listener: socket.listen(limits::LISTEN_BACKLOG)?, options })
+        Ok(ListeningServer { listener: socket.listen(limits::LISTEN_BACKLOG)?, options, tls: None })
     }
 }
 
 impl ListeningServer {
+    /// Takes connections by TLS alone, where there is one.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<&NodeTls>) -> Self {
+        self.tls = tls.map(TlsServer::new);
+        self
+    }
+
     /// The address it listens on.
     ///
     /// # Errors
@@ -93,10 +104,10 @@ impl ListeningServer {
     /// Serves until `shutdown` resolves; then accepts no more, and returns once the requests under way are answered
     /// or the grace is over.
     pub async fn serve(self, router: Router, shutdown: impl Future<Output = ()>) {
-        let Self { listener, options } = self;
+        let Self { listener, options, tls } = self;
         let graceful = GracefulShutdown::new();
         tokio::select! {
-            () = accept_all(&listener, options, &router, &graceful) => {}
+            () = accept_all(&listener, options, tls.as_ref(), &router, &graceful) => {}
             () = shutdown => {}
         }
         drop(listener);
@@ -110,6 +121,7 @@ impl ListeningServer {
 async fn accept_all(
     listener: &TcpListener,
     options: ServerOptions,
+    tls: Option<&TlsServer>,
     router: &Router,
     graceful: &GracefulShutdown,
 ) {
@@ -118,18 +130,41 @@ async fn accept_all(
     // The semaphore is never closed: the loop ends with the caller's patience.
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let (stream, peer) = accept(listener).await;
-        let router = router.clone();
+        let connection =
+            Connection { http: http.clone(), router: router.clone(), peer, watcher: graceful.watcher() };
+        let tls = tls.cloned();
+        tokio::spawn(async move {
+            match tls {
+                None => connection.serve(stream).await,
+                Some(tls) => {
+                    if let Some(stream) = tls.shake_hands(stream, peer).await {
+                        connection.serve(stream).await;
+                    }
+                }
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// What a connection is served by.
+struct Connection {
+    http: http1::Builder,
+    router: Router,
+    peer: SocketAddr,
+    watcher: Watcher,
+}
+
+impl Connection {
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        let Self { http, router, peer, watcher } = self;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer.ip()));
             router.clone().oneshot(request)
         });
-        let served = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            if let Err(error) = served.await {
-                tracing::debug!(%peer, %error, "a connection ended with an error");
-            }
-            drop(permit);
-        });
+        if let Err(error) = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await {
+            tracing::debug!(%peer, %error, "a connection ended with an error");
+        }
     }
 }
 

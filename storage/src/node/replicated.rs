@@ -15,17 +15,20 @@ use crate::cluster::ClusterView;
 use crate::config::{Config, Fsync};
 use crate::http::{self as api, ListeningServer, Server};
 use crate::log::{self, Disk, PartitionLog, RealDisk, RecoveryReport};
+use crate::outbound::Scheme;
 use crate::partition::PartitionHandle;
 use crate::raft::{
     self, Cluster, ClusterParts, Directory, FoundLog, Group, GroupParts, Identity, LogStore, Member, Network,
     NodeClient, Own, Room, Secret, Timing,
 };
+use crate::tls::NodeTls;
 
 /// A node's part in its cluster, before there are groups.
 #[derive(Debug)]
 pub(super) struct Replication {
     internal: ListeningServer,
     secret: Secret,
+    tls: Option<NodeTls>,
     identity: Identity,
 }
 
@@ -56,11 +59,13 @@ impl Replication {
             None if address.ip().is_loopback() => Secret::none(),
             None => return Err(NodeError::NoSecret { address }),
         };
+        let tls = NodeTls::of(&config.cluster.tls).map_err(NodeError::Tls)?;
         let internal = Server::bind(address, server_options(config))
             .and_then(Server::listen)
-            .map_err(|source| NodeError::Listen { address, source })?;
+            .map_err(|source| NodeError::Listen { address, source })?
+            .with_tls(tls.as_ref());
         let identity = Identity::of_directory(&RealDisk, &config.data).map_err(NodeError::Identity)?;
-        Ok(Some(Self { internal, secret, identity }))
+        Ok(Some(Self { internal, secret, tls, identity }))
     }
 
     /// Starts a replica of each partition. The handles send their batches there from then on.
@@ -71,12 +76,16 @@ impl Replication {
         found: Vec<FoundLog>,
         partitions: &mut [PartitionHandle],
     ) -> Result<Running, NodeError> {
-        let Self { internal, secret, identity } = self;
+        let Self { internal, secret, tls, identity } = self;
         let timing = Timing::new(config.cluster.election_timeout);
-        let client = NodeClient::new(secret.clone());
+        let client = NodeClient::new(secret.clone(), tls.as_ref());
+        let own = own(config, view, &internal, client.scheme())?;
+        if let Some(tls) = &tls {
+            warn_if_not_for(tls, &own.internal);
+        }
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let vouched = raft::read_known(&*disk, &config.data).map_err(NodeError::Known)?;
-        let directory = Arc::new(Directory::new(view.peer_urls(), vouched));
+        let directory = Arc::new(Directory::new(view.peer_urls(), vouched, client.scheme()));
         let network = Network::new(client.clone(), Arc::clone(&directory), timing.request());
         let mut groups = Vec::new();
         let mut tasks = Vec::new();
@@ -101,7 +110,7 @@ impl Replication {
             groups.push(group);
         }
         let cluster = Arc::new(Cluster::new(ClusterParts {
-            own: own(config, view, &internal)?,
+            own,
             identity,
             disk,
             data: config.data.clone(),
@@ -146,7 +155,22 @@ pub(super) fn prepare_log(
         .map_err(|error| NodeError::Replica { partition, reason: error.to_string() })
 }
 
-fn own(config: &Config, view: &ClusterView, internal: &ListeningServer) -> Result<Own, NodeError> {
+/// Others may know the node by another name than it does itself: only they can tell for sure.
+fn warn_if_not_for(tls: &NodeTls, internal: &str) {
+    let host = Url::parse(internal).ok().and_then(|url| url.host_str().map(str::to_owned));
+    if let Some(host) = host
+        && let Err(error) = tls.is_for(&host)
+    {
+        tracing::warn!(%host, %error, "the certificate of --cluster-cert is not for the host by which others are likely to call this node");
+    }
+}
+
+fn own(
+    config: &Config,
+    view: &ClusterView,
+    internal: &ListeningServer,
+    scheme: Scheme,
+) -> Result<Own, NodeError> {
     let address = internal.local_address().map_err(NodeError::Announce)?;
     let host = match address.ip() {
         // Others reach it at the host by which clients do.
@@ -164,6 +188,6 @@ fn own(config: &Config, view: &ClusterView, internal: &ListeningServer) -> Resul
             zone: config.cluster.zone.clone(),
             placed: false,
         },
-        internal: format!("http://{host}:{}", address.port()),
+        internal: format!("{}://{host}:{}", scheme.as_str(), address.port()),
     })
 }

@@ -16,13 +16,15 @@ use tokio::time::timeout;
 
 use super::secret::Secret;
 use crate::limits;
-use crate::outbound::{self, CallError, HttpClient};
+use crate::outbound::{self, CallError, NodeConnector, NodeHttpClient, Scheme};
+use crate::tls::NodeTls;
 
 /// Asks other nodes.
 #[derive(Clone, Debug)]
 pub struct NodeClient {
-    client: HttpClient<Pieces>,
+    client: NodeHttpClient<Pieces>,
     secret: Secret,
+    scheme: Scheme,
 }
 
 /// A body of pieces that are sent one after another, of a length that is known.
@@ -30,10 +32,16 @@ pub struct NodeClient {
 pub(super) struct Pieces(VecDeque<Bytes>);
 
 impl NodeClient {
-    /// A client that shows `secret`.
-    pub fn new(secret: Secret) -> Self {
-        let client = outbound::builder().build(outbound::connector(limits::NODE_CONNECT_TIME_MAX));
-        Self { client, secret }
+    /// A client that shows `secret`, and talks by `tls` alone where there is one.
+    pub fn new(secret: Secret, tls: Option<&NodeTls>) -> Self {
+        let connector = NodeConnector::new(tls, limits::NODE_CONNECT_TIME_MAX);
+        let scheme = connector.scheme();
+        Self { client: outbound::builder().build(connector), secret, scheme }
+    }
+
+    /// How nodes are called.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// Asks and reads an answer of at most `answer_max` bytes.

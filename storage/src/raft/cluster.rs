@@ -37,7 +37,7 @@ pub struct Cluster {
     copies: usize,
     timing: Timing,
     client: NodeClient,
-    /// Shows no secret.
+    /// Shows no secret, and knows no TLS.
     open_client: NodeClient,
     secret: Secret,
     directory: Arc<Directory>,
@@ -101,7 +101,7 @@ impl Cluster {
         let (changing, outside) = (flags(), flags());
         let (stop, _) = watch::channel(false);
         let identity = Mutex::new(identity);
-        let open_client = NodeClient::new(Secret::none());
+        let open_client = NodeClient::new(Secret::none(), None);
         Self {
             own,
             identity,

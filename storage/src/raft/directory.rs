@@ -17,6 +17,7 @@ use super::identity::HexId;
 use super::types::{Member, NodeId};
 use crate::config::parse_node_url;
 use crate::limits;
+use crate::outbound::Scheme;
 
 /// What a node says of itself: `GET /v1/node`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,8 @@ pub struct NodeCard {
 pub struct Directory {
     /// By their URLs.
     peers: Mutex<BTreeMap<String, Peer>>,
+    /// How their own addresses are called.
+    scheme: Scheme,
 }
 
 #[derive(Clone, Debug)]
@@ -71,11 +74,25 @@ struct Seen {
 impl Directory {
     /// Nodes of whom nothing is known but their URLs: those that the operator named to this node, and those that others
     /// have vouched for before.
-    pub fn new(named: impl IntoIterator<Item = String>, vouched: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(
+        named: impl IntoIterator<Item = String>,
+        vouched: impl IntoIterator<Item = String>,
+        scheme: Scheme,
+    ) -> Self {
         let peer = |is_named| Peer { is_named, seen: None };
         let mut peers: BTreeMap<String, Peer> = vouched.into_iter().map(|url| (url, peer(false))).collect();
         peers.extend(named.into_iter().map(|url| (url, peer(true))));
-        Self { peers: Mutex::new(peers) }
+        Self { peers: Mutex::new(peers), scheme }
+    }
+
+    /// Where the node that is known under `url` is reached by others, if what it says of that is of use.
+    pub fn internal_at(&self, url: &str, said: &str) -> Option<String> {
+        internal_at(self.scheme, url, said)
+    }
+
+    /// Where the node that answers under `url` was reached by others when it was heard last.
+    pub fn internal_of(&self, url: &str) -> Option<String> {
+        self.peers.lock().get(url)?.seen.as_ref().map(|seen| seen.card.internal.clone())
     }
 
     /// The URLs.
@@ -126,7 +143,7 @@ impl Directory {
 
     /// The node under this URL said this; whether it is of use.
     pub fn note(&self, url: &str, card: NodeCard) -> bool {
-        let Some(internal) = internal_at(url, &card.internal) else { return false };
+        let Some(internal) = self.internal_at(url, &card.internal) else { return false };
         let mut peers = self.peers.lock();
         let Some(peer) = peers.get_mut(url) else { return false };
         // Others know it by the URL that they were given.
@@ -203,10 +220,12 @@ impl Seen {
     }
 }
 
-/// Where other nodes reach one that is known under `url`: at that host, and the port that it says.
-pub fn internal_at(url: &str, said: &str) -> Option<String> {
+/// Where other nodes reach one that is known under `url`: at that host, and the port that it says. It has to mean to be
+/// called as it will be.
+pub fn internal_at(scheme: Scheme, url: &str, said: &str) -> Option<String> {
     let (known, said) = (Url::parse(url).ok()?, Url::parse(said).ok()?);
-    Some(format!("http://{}:{}", known.host_str()?, said.port_or_known_default()?))
+    let port = said.port_or_known_default().filter(|_| said.scheme() == scheme.as_str())?;
+    Some(format!("{}://{}:{port}", scheme.as_str(), known.host_str()?))
 }
 
 impl NodeCard {
@@ -240,19 +259,25 @@ mod tests {
     #[test]
     fn a_node_is_called_at_the_host_that_the_operator_named_whatever_it_says() {
         for (url, internal) in [("http://b:8081", "http://b:9"), ("http://[::1]:8081", "http://[::1]:9")] {
-            let directory = Directory::new([url.to_owned()], []);
+            let directory = Directory::new([url.to_owned()], [], Scheme::Http);
             assert!(directory.note(url, card("http://elsewhere:9")));
             assert_eq!(directory.internal_url(7).as_deref(), Some(internal));
             assert_eq!((directory.url_of(7).as_deref(), directory.node_at(url)), (Some(url), Some(7)));
         }
-        let directory = Directory::new(["http://b:8081".to_owned()], []);
+        let directory = Directory::new(["http://b:8081".to_owned()], [], Scheme::Https);
+        assert!(!directory.note("http://b:8081", card("http://b:9")), "in the open, where nobody else is");
+        assert!(directory.note("http://b:8081", card("https://elsewhere:9")));
+        assert_eq!(directory.internal_url(7).as_deref(), Some("https://b:9"));
+        let directory = Directory::new(["http://b:8081".to_owned()], [], Scheme::Http);
+        assert!(!directory.note("http://b:8081", card("https://b:9")), "and the other way round");
         assert!(!directory.note("http://b:8081", card("nowhere")) && directory.internal_url(7).is_none());
         assert!(!directory.note("http://c:8081", card("http://c:9")));
     }
 
     #[test]
     fn whom_another_vouches_for_is_called_by_one_url_until_it_is_gone_for_long() {
-        let directory = Directory::new(["http://b:8081".to_owned()], ["http://old:8081".to_owned()]);
+        let directory =
+            Directory::new(["http://b:8081".to_owned()], ["http://old:8081".to_owned()], Scheme::Http);
         assert!(directory.vouch(7, "http://b2:8081/"));
         for wrong in ["http://b2:8081", "http://b:8081", "https://c:1", "http://c:1/v1", "http://u@c:1", "c"]
         {
@@ -278,7 +303,7 @@ mod tests {
 
     #[test]
     fn no_more_nodes_are_vouched_for_than_one_asks() {
-        let directory = Directory::new([], []);
+        let directory = Directory::new([], [], Scheme::Http);
         let vouched =
             (0..1000).filter(|number| directory.vouch(*number, &format!("http://n{number}:1"))).count();
         assert_eq!(vouched, limits::OTHER_NODES_MAX);
@@ -286,7 +311,7 @@ mod tests {
 
     #[test]
     fn of_leaders_the_one_of_the_latest_term_counts_and_none_that_is_not_later() {
-        let directory = Directory::new(["http://b:1".to_owned(), "http://c:1".to_owned()], []);
+        let directory = Directory::new(["http://b:1".to_owned(), "http://c:1".to_owned()], [], Scheme::Http);
         let partition = Partition::new(0);
         let status = |term, leads| GroupStatus {
             partition,

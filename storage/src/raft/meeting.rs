@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
+use super::client::NodeClient;
 use super::cluster::Cluster;
 use super::directory::NodeCard;
 use super::identity::HexId;
 use super::placement::{self, Candidate};
 use super::types::{Member, NodeId};
 use crate::limits;
-use crate::outbound::CallError;
+use crate::outbound::{CallError, Scheme};
 
 /// Whom a node knows: what two nodes tell each other, now and then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +43,9 @@ impl Cluster {
     pub(super) async fn know_others(&self) {
         loop {
             let urls = self.directory().urls();
-            join_all(urls.iter().map(|url| self.ask(url))).await;
-            self.meet().await;
+            // Beside one another: of a node that is frozen both take their whole time, and the others have to be heard
+            // again before they count as silent.
+            tokio::join!(join_all(urls.iter().map(|url| self.ask(url))), self.meet());
             let everybody = self.everybody();
             self.settle_cluster(everybody.as_deref());
             if let Some(everybody) = everybody {
@@ -66,12 +69,13 @@ impl Cluster {
     }
 
     pub(super) async fn ask(&self, url: &str) {
-        let (time_max, answer_max) = (limits::NODE_ASK_TIME_MAX, limits::NODE_ANSWER_BYTES_MAX);
-        let own_card = format!("{url}/v1/node");
-        // It is asked where clients reach it, perhaps past others: the secret is for the nodes' own addresses alone.
-        let asked = self.open_client().call(Method::GET, &own_card, Vec::new(), time_max, answer_max).await;
-        let card: NodeCard = match asked.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+        let asked = timeout(limits::NODE_ASK_TIME_MAX, self.card_of(url)).await;
+        let card = match asked.unwrap_or(Err(CallError::TimedOut)) {
             Ok(card) => card,
+            Err(error) if error.is_of_tls() => {
+                tracing::error!(%url, %error, "there is no TLS with the other node: one of the two does not take the other's certificate");
+                return;
+            }
             Err(error) => {
                 tracing::debug!(%url, %error, "the other node does not say who it is");
                 return;
@@ -82,8 +86,33 @@ impl Cluster {
         } else if is_foreign(card.cluster, self.cluster_id()) {
             tracing::error!(%url, "the node is of another cluster, and is not heard");
         } else if !self.directory().note(url, card) {
-            tracing::error!(%url, "the node does not say where other nodes reach it, and is not heard");
+            tracing::error!(%url, "the node does not say where other nodes reach it, or only one of the two has --cluster-cert; it is not heard");
         }
+    }
+
+    /// What the node at this URL says of itself. Where nodes talk by TLS what is said in the open is believed of the port
+    /// for other nodes alone; the rest has to be said there.
+    async fn card_of(&self, url: &str) -> Result<NodeCard, CallError> {
+        let in_tls = self.client().scheme() == Scheme::Https;
+        if in_tls && let Some(internal) = self.directory().internal_of(url) {
+            // It may have another port by now, and who is there then may be silent.
+            let known = self.ask_for_card(self.client(), format!("{internal}/cluster/node"));
+            if let Ok(Ok(card)) = timeout(limits::NODE_ASK_TIME_MAX / 2, known).await {
+                return Ok(card);
+            }
+        }
+        // It is asked where clients reach it, perhaps past others: the secret is for the nodes' own addresses alone.
+        let said = self.ask_for_card(self.open_client(), format!("{url}/v1/node")).await?;
+        match self.directory().internal_at(url, &said.internal).filter(|_| in_tls) {
+            Some(internal) => self.ask_for_card(self.client(), format!("{internal}/cluster/node")).await,
+            None => Ok(said),
+        }
+    }
+
+    async fn ask_for_card(&self, client: &NodeClient, url: String) -> Result<NodeCard, CallError> {
+        let (time_max, answer_max) = (limits::NODE_ASK_TIME_MAX, limits::NODE_ANSWER_BYTES_MAX);
+        let said = client.call(Method::GET, &url, Vec::new(), time_max, answer_max).await?;
+        Ok(serde_json::from_slice(&said)?)
     }
 
     /// Tells one other node whom this one knows, and hears whom that knows: a few rounds later all know all. Who has no

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::wire::{ClusterAnswer, PartitionState, ReplicaRole};
 use rand::RngExt;
+use tests::certificates::Authority;
 use tests::cluster::Stored;
 use tests::load::{Load, LoadSpec};
 use tests::oracle::Oracle;
@@ -263,4 +264,58 @@ async fn who_does_not_know_the_secret_is_not_let_in_and_may_not_change_anything(
     }
     let refused = storage(&["drain", &url, "--cluster-secret-file", &ours]).await;
     assert!(text(&refused).contains("2 other nodes could hold replicas"), "{}", text(&refused));
+}
+
+/// Three copies on four nodes that talk by TLS.
+#[tokio::test]
+async fn nodes_with_certificates_replicate_are_drained_and_let_nobody_in_who_has_another_authoritys() {
+    let mut random = random::seeded();
+    let spec = ClusterSpec::default().nodes(4).replicas(3).partitions(2).certificates();
+    let mut cluster = spec.start().await;
+    let (load, recorder) = (load(&cluster, random.random()), recorder(&cluster, random.random()));
+    recorder.progress(20).await;
+    let leaving = cluster.leader_of(0).await;
+    cluster.nodes[leaving].kill();
+    recorder.progress(20).await;
+    cluster.nodes[leaving].start().await;
+    let url = cluster.nodes[leaving].url("");
+    let other = Authority::new(&cluster.dir().join("others"));
+    let of_another = other.flags("somebody", "127.0.0.1");
+    let drain = async |flags: &[(&str, String)]| {
+        let flags = flags.iter().flat_map(|(name, value)| [*name, value.as_str()]);
+        storage(&["drain", &url, "--timeout", "2m"].into_iter().chain(flags).collect::<Vec<_>>()).await
+    };
+    for (flags, reason) in [
+        (&of_another[..0], "talks to other nodes by TLS"),
+        (&of_another[..2], "--cluster-ca is missing"),
+        (&of_another[..], "certificate"),
+    ] {
+        let refused = drain(flags).await;
+        assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+        assert!(text(&refused).contains(reason), "{}", text(&refused));
+    }
+    // One whom nobody has to believe, and one that says nothing of the kind.
+    for (name, flags, reason) in [
+        ("stranger", &of_another[..], "there is no TLS with the other node"),
+        ("open", &of_another[..0], "only one of the two has --cluster-cert"),
+    ] {
+        let mut node = Node::new(cluster.dir(), name, vec![0, 1], &[]);
+        node.add_flag("--join", &cluster.nodes[0].url(""));
+        node.add_flag("--replicas", "3");
+        flags.iter().for_each(|(name, value)| node.add_flag(name, value));
+        node.start_serving().await;
+        eventually("it is told that it is not let in", MOVED_MAX, async || {
+            node.log().text().contains(reason).then_some(())
+        })
+        .await;
+        for place in 0..4 {
+            let told = cluster.described_by(place).await;
+            assert!(told.nodes.iter().all(|known| known.url != node.url("")), "{told:#?}");
+        }
+    }
+    let drained = drain(&cluster.authority().flags("operator", "operator")).await;
+    assert!(drained.status.success(), "{}", text(&drained));
+    settled(&cluster, leaving, |told| held(&cluster, told, leaving) == 0).await;
+    recorder.progress(10).await;
+    assert_holds(&cluster, load, recorder).await;
 }

@@ -19,6 +19,7 @@ use super::net::{ELECTION, Net, Running};
 use crate::log::RealDisk;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
+use crate::outbound::Scheme;
 
 /// Node 1 of cluster 5, which has no partitions.
 fn cluster(data: &Path, directory: Directory, secret: Secret) -> Cluster {
@@ -30,7 +31,7 @@ fn cluster(data: &Path, directory: Directory, secret: Secret) -> Cluster {
         copies: 3,
         gone_after: Duration::from_secs(600),
         timing: Timing::new(ELECTION),
-        client: NodeClient::new(secret.clone()),
+        client: NodeClient::new(secret.clone(), None),
         secret,
         directory: Arc::new(directory),
         is_joining: false,
@@ -41,7 +42,7 @@ fn cluster(data: &Path, directory: Directory, secret: Secret) -> Cluster {
 #[test]
 fn who_is_introduced_is_known_after_a_restart_and_nodes_of_another_cluster_are_not() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = cluster(dir.path(), Directory::new([], []), Secret::none());
+    let cluster = cluster(dir.path(), Directory::new([], [], Scheme::Http), Secret::none());
     let node = |id: u64, url: &str| Introduced { id: HexId(id), url: url.to_owned() };
     let told =
         |cluster: Option<u64>, nodes: Vec<Introduced>| Introduction { cluster: cluster.map(HexId), nodes };
@@ -59,7 +60,8 @@ fn who_is_introduced_is_known_after_a_restart_and_nodes_of_another_cluster_are_n
 #[test]
 fn who_knows_a_part_of_the_cluster_alone_founds_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = cluster(dir.path(), Directory::new(["http://b:1".to_owned()], []), Secret::none());
+    let cluster =
+        cluster(dir.path(), Directory::new(["http://b:1".to_owned()], [], Scheme::Http), Secret::none());
     assert!(cluster.everybody().is_none(), "one was never heard");
     for (known, is_all) in [(None, true), (Some(2), true), (Some(1), false), (Some(3), false)] {
         let internal = "http://b:2".to_owned();
@@ -82,7 +84,7 @@ async fn the_secret_is_not_shown_where_clients_are_served() {
     let secret = Secret::read(&path).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let cluster = cluster(dir.path(), Directory::new([url.clone()], []), secret);
+    let cluster = cluster(dir.path(), Directory::new([url.clone()], [], Scheme::Http), secret);
     let answer = async {
         let (mut peer, _) = listener.accept().await.unwrap();
         let mut head = Vec::new();

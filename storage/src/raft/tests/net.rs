@@ -29,7 +29,7 @@ use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
 use crate::log::{LogOptions, LogReader, Manifest, PartitionLog};
 use crate::metrics::Metrics;
-use crate::outbound::CallError;
+use crate::outbound::{CallError, Scheme};
 use crate::partition::{self, PartitionHandle, QueueLimits};
 
 pub(super) const DIR: &str = "/data/partition-0";
@@ -226,7 +226,7 @@ impl Running {
             partition: PARTITION,
             store: LogStore::new(PARTITION, found, handle.log_access()),
             network: LineFactory { net: net.clone(), from: node },
-            directory: Arc::new(Directory::new([], [])),
+            directory: Arc::new(Directory::new([], [], Scheme::Http)),
             timing: Timing::new(ELECTION),
             acks: Durability::Quorum,
             room: Room::new(shared_disk, DIR.into()),
