@@ -167,6 +167,10 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         stop_signal(&mut terminate, &mut interrupt).await;
         readiness.leave();
         tokio::time::sleep(config.http.drain).await;
+        // While requests are still taken: they are told who leads now.
+        if let Some(cluster) = &app.replication {
+            cluster.hand_over_all().await;
+        }
         // They would never end by themselves.
         app.tails.close();
     };

@@ -2,9 +2,11 @@
 //! ask something of a running cluster.
 //!
 //! They write to what they are given and return what the exit code has to say; they depend on [`crate::log`] alone, but
-//! for the doctor, who looks at the settings too, and `operate`, which knows nodes by their HTTP interfaces alone.
+//! for the doctor, who looks at the settings too, `operate`, which knows nodes by their HTTP interfaces alone, and
+//! `forget`, which does both.
 
 mod doctor;
+mod forget;
 mod import;
 mod inspect;
 mod operate;
@@ -20,6 +22,7 @@ use model::Partition;
 use crate::log::{self, LogError};
 
 pub use doctor::{DoctorArgs, doctor};
+pub use forget::ForgetArgs;
 pub use import::ImportArgs;
 pub use inspect::InspectArgs;
 pub use operate::{DrainArgs, MoveArgs, OperateError};
@@ -38,6 +41,8 @@ pub enum Tool {
     Drain(DrainArgs),
     /// Move one replica of a partition from a node of a running cluster to another
     Move(MoveArgs),
+    /// Delete the files of replicas that a node of a cluster let go, while its daemon is stopped
+    Forget(ForgetArgs),
 }
 
 /// What a subcommand found.
@@ -125,6 +130,7 @@ impl Tool {
             Self::Import(args) => import::import(args, out),
             Self::Drain(args) => operate::drain(args, out),
             Self::Move(args) => operate::move_replica(args, out),
+            Self::Forget(args) => forget::forget(args, out),
         }
     }
 }

@@ -132,6 +132,20 @@ pub enum OperateError {
     /// The partition is not known.
     #[error("the cluster has no partition {0}")]
     NoPartition(Partition),
+    /// The directory is none of a node with replicas.
+    #[error("{} is not the data directory of a node with replicas", .0.display())]
+    NoReplicas(PathBuf),
+    /// The directory has nothing of the partition.
+    #[error("nothing of partition {0} lies there")]
+    NotHere(Partition),
+    /// The node may hold the partition.
+    #[error("partition {partition} is not forgotten: {reason}")]
+    NotForgotten {
+        /// The partition.
+        partition: Partition,
+        /// Why.
+        reason: String,
+    },
     /// It takes longer than it was to.
     #[error(
         "it is not done yet; the cluster goes on with it by itself, and the same command tells how it goes"
@@ -147,7 +161,7 @@ pub(super) fn move_replica(args: &MoveArgs, out: &mut dyn Write) -> Result<Outco
     in_time(&args.access, async |operator: &Operator| operator.move_replica(args, out).await)
 }
 
-fn in_time(
+pub(super) fn in_time(
     access: &Access,
     task: impl AsyncFnOnce(&Operator) -> Result<(), ToolError>,
 ) -> Result<Outcome, ToolError> {
@@ -170,7 +184,7 @@ fn in_time(
 }
 
 /// Asks nodes.
-struct Operator {
+pub(super) struct Operator {
     /// For where clients are served.
     client: HttpClient<Empty<Bytes>>,
     /// For where other nodes are.
@@ -180,9 +194,9 @@ struct Operator {
 }
 
 /// What a node answered.
-struct Answer {
+pub(super) struct Answer {
     url: String,
-    status: StatusCode,
+    pub(super) status: StatusCode,
     body: Bytes,
 }
 
@@ -261,12 +275,17 @@ impl Operator {
     }
 
     /// The cluster, as the node at this URL knows it.
-    async fn cluster(&self, url: &str) -> Result<ClusterAnswer, OperateError> {
+    pub(super) async fn cluster(&self, url: &str) -> Result<ClusterAnswer, OperateError> {
         self.get(format!("{url}/v1/cluster")).await
     }
 
     /// Asks something of the node at this URL, where other nodes reach it.
-    async fn command(&self, method: Method, url: &str, path: &str) -> Result<Answer, OperateError> {
+    pub(super) async fn command(
+        &self,
+        method: Method,
+        url: &str,
+        path: &str,
+    ) -> Result<Answer, OperateError> {
         let card: NodeCard = match self.get(format!("{url}/v1/node")).await {
             Ok(card) => card,
             Err(OperateError::Refused { .. }) => return Err(OperateError::NoInternal(url.to_owned())),
@@ -288,8 +307,7 @@ impl Operator {
         if answer.status != StatusCode::OK {
             return Err(answer.refusal());
         }
-        serde_json::from_slice(&answer.body)
-            .map_err(|error| OperateError::Call { url: answer.url, error: error.into() })
+        answer.json()
     }
 
     async fn call(&self, method: Method, url: String, of_nodes: bool) -> Result<Answer, OperateError> {
@@ -316,6 +334,11 @@ impl Operator {
 }
 
 impl Answer {
+    pub(super) fn json<T: DeserializeOwned>(self) -> Result<T, OperateError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| OperateError::Call { url: self.url, error: error.into() })
+    }
+
     fn reason(&self) -> String {
         if self.status == StatusCode::UNAUTHORIZED {
             return "it wants the cluster's secret: --cluster-secret-file".to_owned();
@@ -324,7 +347,7 @@ impl Answer {
         problem.unwrap_or_else(|_| self.status.to_string())
     }
 
-    fn refusal(&self) -> OperateError {
+    pub(super) fn refusal(&self) -> OperateError {
         OperateError::Refused { url: self.url.clone(), reason: self.reason() }
     }
 }
@@ -335,7 +358,7 @@ fn is_for_later(status: StatusCode) -> bool {
 }
 
 /// Asks until there is an answer, for as long as a restart may take.
-async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, OperateError>
+pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, OperateError>
 where
     F: Future<Output = Result<T, OperateError>>,
 {
@@ -370,11 +393,11 @@ fn how_it_stands(state: &PartitionState) -> String {
     }
 }
 
-fn say(out: &mut dyn Write, line: &str) -> Result<(), ToolError> {
+pub(super) fn say(out: &mut dyn Write, line: &str) -> Result<(), ToolError> {
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(ToolError::Output)
 }
 
-fn base(url: &Url) -> String {
+pub(super) fn base(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 

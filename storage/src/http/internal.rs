@@ -20,7 +20,7 @@ use super::operator;
 use crate::limits;
 use crate::log::{LogError, Manifest};
 use crate::raft::{
-    Addressed, Answer, Cluster, Group, Introduction, LightRequest, NodeCard, Offer, PieceOf, decode_append,
+    Addressed, Answer, Cluster, Group, Introduction, LightRequest, NodeCard, Offer, PieceOf, SavedVote,
 };
 
 /// The partition that a request is about.
@@ -40,6 +40,8 @@ struct UpTo {
 pub fn internal_router(cluster: Arc<Cluster>) -> Router {
     Router::new()
         .route("/raft/light", post(light))
+        .route("/raft/heir", post(heir))
+        .route("/raft/candidacy", post(candidacy))
         .route("/raft/append", post(append))
         .route("/raft/snapshot", post(snapshot))
         .route("/raft/manifest", get(manifest))
@@ -104,6 +106,32 @@ async fn answer_light(group: &Group, message: LightRequest) -> Answer {
     }
 }
 
+/// A leader that goes asks whether this replica could follow it.
+async fn heir(
+    State(cluster): State<Arc<Cluster>>,
+    Query(Of { partition }): Query<Of>,
+    body: Bytes,
+) -> Result<Json<Answer>, StatusCode> {
+    let leader: SavedVote = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    Ok(Json(match cluster.group(partition) {
+        Some(group) => group.answer_heir(leader),
+        None => not_here(partition),
+    }))
+}
+
+/// A leader that has given up its lead has this replica stand for election.
+async fn candidacy(
+    State(cluster): State<Arc<Cluster>>,
+    Query(Of { partition }): Query<Of>,
+    body: Bytes,
+) -> Result<Json<Answer>, StatusCode> {
+    let leader: SavedVote = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    Ok(Json(match cluster.group(partition) {
+        Some(group) => group.answer_call_up(leader).await,
+        None => not_here(partition),
+    }))
+}
+
 /// Entries with their records.
 async fn append(
     State(cluster): State<Arc<Cluster>>,
@@ -114,11 +142,7 @@ async fn append(
     if !group.room().has(body.len()) {
         return Json(Answer::Failed("the disk is full".to_owned()));
     }
-    let request = match decode_append(partition, body) {
-        Ok(request) => request,
-        Err(error) => return Json(Answer::Failed(error.to_string())),
-    };
-    Json(group.answer_append(request).await)
+    Json(group.answer_entries(body).await)
 }
 
 /// A leader has a snapshot: it is copied, which takes as long as it takes.

@@ -215,7 +215,7 @@ impl Cluster {
             zone,
             draining: identity.draining,
             copies: Some(self.copies),
-            known: Some(self.directory.urls().len() + 1),
+            known: Some(self.directory.cards().len() + 1),
             groups: self.groups.iter().map(Group::status).collect(),
         }
     }
@@ -238,6 +238,11 @@ impl Cluster {
     pub fn readers(&self) -> Vec<(Partition, Option<String>)> {
         let named: Vec<Partition> = self.groups.iter().map(Group::partition).collect();
         overview::readers(HexId(self.node()), &self.heard(), &named)
+    }
+
+    /// The groups' times.
+    pub(super) fn timing(&self) -> Timing {
+        self.timing
     }
 
     /// Copies that each partition is to have.

@@ -20,7 +20,7 @@ const LENGTH_BYTES: usize = 4;
 
 /// Why bytes are not what a replica says.
 #[derive(Debug, thiserror::Error)]
-pub enum CodecError {
+pub(super) enum CodecError {
     /// It is cut short, or longer than it says.
     #[error("the message has another length than it says")]
     Length,
@@ -187,7 +187,7 @@ pub(super) fn encode_append(request: AppendRequest) -> Result<Vec<Bytes>, CodecE
 }
 
 /// Reads an append; every batch's checksum is compared.
-pub fn decode_append(partition: Partition, mut bytes: Bytes) -> Result<AppendRequest, CodecError> {
+pub(super) fn decode_append(partition: Partition, mut bytes: Bytes) -> Result<AppendRequest, CodecError> {
     let length = bytes.split_to_checked(LENGTH_BYTES).ok_or(CodecError::Length)?;
     let length = <[u8; LENGTH_BYTES]>::try_from(&*length).map_err(|_| CodecError::Length)?;
     let head = bytes.split_to_checked(u32::from_le_bytes(length) as usize).ok_or(CodecError::Length)?;

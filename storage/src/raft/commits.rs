@@ -44,6 +44,8 @@ impl Group {
         let time_max = self.shared.timing.commit_wait_max();
         let turn = timeout(time_max, self.shared.committing.lock()).await;
         let _turn = turn.map_err(|_| ReadError::NoQuorum)?;
+        let writing = timeout(time_max, self.shared.writing.read()).await;
+        let _writing = writing.map_err(|_| ReadError::NoQuorum)?;
         self.confirm_leadership().await?;
         let known = self.offset_of(commit.consumer);
         if known == commit.offset {

@@ -150,11 +150,13 @@ impl Directory {
         let card = NodeCard { url: url.to_owned(), internal, ..card };
         let (id, is_named) = (card.id, peer.is_named);
         peer.seen = Some(Seen { at: Instant::now(), card });
+        // One spelling of its URL is enough: the operator's, or else the first that answers. What it answered at long ago
+        // it may have left.
+        let is_it = |peer: &Peer| peer.seen.as_ref().is_some_and(|seen| seen.card.id == id);
         if is_named {
-            // What others call it is of no use any more.
-            let is_other =
-                |peer: &Peer| !peer.is_named && peer.seen.as_ref().is_some_and(|seen| seen.card.id == id);
-            peers.retain(|_, peer| !is_other(peer));
+            peers.retain(|_, peer| peer.is_named || !is_it(peer));
+        } else if peers.iter().any(|(other, peer)| other != url && is_it(peer) && peer.is_recent()) {
+            peers.remove(url);
         }
         true
     }
@@ -211,6 +213,12 @@ impl Directory {
         let peers = self.peers.lock();
         let seen = peers.values().filter_map(|peer| peer.seen.as_ref()).filter(|seen| is_it(&seen.card));
         seen.max_by_key(|seen| seen.at).map(get)
+    }
+}
+
+impl Peer {
+    fn is_recent(&self) -> bool {
+        self.seen.as_ref().is_some_and(Seen::is_recent)
     }
 }
 
@@ -272,6 +280,23 @@ mod tests {
         assert!(!directory.note("http://b:8081", card("https://b:9")), "and the other way round");
         assert!(!directory.note("http://b:8081", card("nowhere")) && directory.internal_url(7).is_none());
         assert!(!directory.note("http://c:8081", card("http://c:9")));
+    }
+
+    #[test]
+    fn a_node_that_two_others_spell_differently_is_one_node() {
+        let directory = Directory::new([], [], Scheme::Http);
+        // Heard of by both before it was heard by either.
+        assert!(directory.vouch(7, "http://b:8081") && directory.vouch(7, "http://b.local:8081"));
+        for url in ["http://b.local:8081", "http://b:8081"] {
+            assert!(directory.note(url, card("http://elsewhere:9")));
+        }
+        assert_eq!(directory.urls(), ["http://b.local:8081"]);
+        // Two spellings of the operator's count as one.
+        let named = ["http://b:8081", "http://b.local:8081"].map(str::to_owned);
+        let directory = Directory::new(named.clone(), [], Scheme::Http);
+        assert_eq!(directory.cards().len(), 2, "nobody knows yet");
+        named.iter().for_each(|url| assert!(directory.note(url, card("http://elsewhere:9"))));
+        assert_eq!((directory.urls().len(), directory.cards().len()), (2, 1));
     }
 
     #[test]

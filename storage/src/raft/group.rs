@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use model::wire::Durability;
 use model::{Offset, Partition};
 use openraft::ServerState;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::client::NodeClient;
-use super::codec::Answer;
+use super::codec::{Answer, decode_append};
 use super::directory::Directory;
 use super::freshness::Freshness;
 use super::identity::HexId;
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) acks: Durability,
     pub(super) room: Room,
     pub(super) reads: ReadIndex,
+    /// Held by who writes entries, and alone by who hands the lead over.
+    pub(super) writing: tokio::sync::RwLock<()>,
     /// Held while it is decided what becomes of a consumer's offset.
     pub(super) committing: tokio::sync::Mutex<()>,
     freshness: Mutex<Freshness>,
@@ -57,6 +60,8 @@ pub(super) struct Shared {
     /// Held while a snapshot is copied and put in place.
     copying: Arc<tokio::sync::Mutex<()>>,
     leaders: Mutex<Leaders>,
+    /// What is wrong with the entries that came last, if this version cannot read them.
+    unreadable: Mutex<Option<String>>,
 }
 
 /// The leaders that were known one after another.
@@ -149,12 +154,14 @@ impl Group {
             acks,
             room,
             reads,
+            writing: tokio::sync::RwLock::default(),
             committing: tokio::sync::Mutex::default(),
             freshness: Mutex::default(),
             patience,
             refill_to,
             copying,
             leaders,
+            unreadable: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -177,6 +184,32 @@ impl Group {
     /// The room on the disk.
     pub fn room(&self) -> &Room {
         &self.shared.room
+    }
+
+    /// Answers a leader that sends entries. One that this version cannot read is not stored, nor is any after it, until
+    /// the node has the version that the leader has: the log stays as it is.
+    pub async fn answer_entries(&self, bytes: Bytes) -> Answer {
+        let partition = self.partition();
+        match decode_append(partition, bytes) {
+            Ok(request) => {
+                self.shared.unreadable.lock().take();
+                self.answer_append(request).await
+            }
+            Err(error) => {
+                let why = error.to_string();
+                let before = self.shared.unreadable.lock().replace(why.clone());
+                // The leader tries again and again.
+                if before.as_ref() != Some(&why) {
+                    tracing::error!(%partition, %why, "what the leader sends cannot be read, and the replica stays behind; is this node's version older than the leader's?");
+                }
+                Answer::Failed(why)
+            }
+        }
+    }
+
+    /// Why the replica stays behind, if it cannot read what its leader sends.
+    pub fn unreadable(&self) -> Option<String> {
+        self.shared.unreadable.lock().clone()
     }
 
     /// Answers a leader.
@@ -252,7 +285,7 @@ impl Group {
     }
 
     /// A leader was heard, or a candidate was given the vote: there is no need for another election.
-    fn note_heard(&self) {
+    pub(super) fn note_heard(&self) {
         self.shared.patience.lock().renew();
     }
 

@@ -40,19 +40,24 @@ impl Identity {
     /// # Errors
     /// When the file is there and cannot be read, or cannot be written.
     pub fn of_directory(disk: &dyn Disk, dir: &Path) -> Result<Self, LogError> {
+        if let Some(found) = Self::found_in(disk, dir)? {
+            return Ok(found);
+        }
+        let drawn = Self { node: HexId::random(), cluster: None, draining: false };
+        drawn.write(disk, dir)?;
+        Ok(drawn)
+    }
+
+    /// What the data directory says, if it does.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn found_in(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, LogError> {
         let path = dir.join(FILE);
         let failed =
             |error| LogError::Io { action: "read", path: path.clone(), source: std::sync::Arc::new(error) };
-        match log::read_file(disk, &path, BYTES_MAX).map_err(failed)? {
-            Some(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|error| failed(std::io::Error::other(error)))
-            }
-            None => {
-                let drawn = Self { node: HexId::random(), cluster: None, draining: false };
-                drawn.write(disk, dir)?;
-                Ok(drawn)
-            }
-        }
+        let Some(bytes) = log::read_file(disk, &path, BYTES_MAX).map_err(failed)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(std::io::Error::other(error)))
     }
 
     /// Remembers the cluster.

@@ -5,7 +5,7 @@
 //!
 //! Errors in words: there is nobody who would tell them apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::ChangeMembers;
 use tokio::time::timeout;
@@ -25,11 +25,13 @@ pub(super) async fn change(
     add: Option<(NodeId, Member)>,
     drop: Option<(NodeId, bool)>,
 ) -> Result<(), String> {
-    let mut voters = voters(group);
+    let added = add.as_ref().map(|(node, _)| *node);
     if let Some((node, member)) = add {
         fill(group, node, member).await?;
-        voters.insert(node);
     }
+    // Filling takes long, and whoever led meanwhile may have changed them.
+    let mut voters = voters(group);
+    voters.extend(added);
     if let Some((node, _)) = drop {
         voters.remove(&node);
     }
@@ -78,6 +80,15 @@ fn voters(group: &Group) -> BTreeSet<NodeId> {
 /// Returns once the node has all that the leader has now. The node may be gone before that.
 async fn fill(group: &Group, node: NodeId, member: Member) -> Result<(), String> {
     let filled = async {
+        let known = {
+            let metrics = group.raft().metrics();
+            let metrics = metrics.borrow();
+            metrics.membership_config.membership().get_node(&node).cloned()
+        };
+        if known.is_some_and(|known| member.placed && !known.placed) {
+            // The library leaves a learner that is there already as it is: that it was put there by hand would be lost.
+            set(group, ChangeMembers::SetNodes(BTreeMap::from([(node, member.clone())])), true).await?;
+        }
         group.raft().add_learner(node, member, true).await.map_err(|error| error.to_string())?;
         // The library is content when little is lacking.
         let last = group.raft().metrics().borrow().last_log_index;
@@ -87,7 +98,7 @@ async fn fill(group: &Group, node: NodeId, member: Member) -> Result<(), String>
 }
 
 /// Waits until a node has an entry; whether it has, or this node does not lead any more.
-async fn has(group: &Group, node: NodeId, index: Option<u64>) -> bool {
+pub(super) async fn has(group: &Group, node: NodeId, index: Option<u64>) -> bool {
     let mut metrics = group.raft().metrics();
     let is_over = metrics.wait_for(|metrics| match &metrics.replication {
         Some(replicas) => replicas.get(&node).copied().flatten().map(|matched| matched.index) >= index,

@@ -28,6 +28,7 @@ mod cluster;
 mod commits;
 mod freshness;
 mod group;
+mod handover;
 mod known;
 mod meeting;
 mod members;
@@ -40,13 +41,14 @@ mod proposals;
 mod reads;
 mod refusals;
 mod room;
+mod succession;
 
 #[cfg(test)]
 mod tests;
 
 pub use client::NodeClient;
 pub use cluster::{Cluster, ClusterParts, Own};
-pub use codec::{Addressed, Answer, LightRequest, decode_append};
+pub use codec::{Addressed, Answer, LightRequest};
 pub use commits::CommitError;
 pub use directory::{Directory, NodeCard, internal_at};
 pub use group::{Group, GroupParts, GroupStatus, MemberStatus};
@@ -63,4 +65,4 @@ pub use secret::{Secret, SecretError};
 pub use snapshot::{Offer, PieceOf};
 pub use store::{FoundLog, FoundLogError, LogStore};
 pub use timing::Timing;
-pub use types::{Member, NodeId, TypeConfig};
+pub use types::{Member, NodeId, SavedVote, TypeConfig};

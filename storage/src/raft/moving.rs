@@ -217,6 +217,10 @@ impl Cluster {
                     tracing::info!(%partition, change = %change, "the partition's members are being changed");
                 }
             }
+            if change.lets_go(cluster.node()) && cluster.hand_over(&group).await {
+                // Whoever leads now lets this replica go.
+                return;
+            }
             let changed = tokio::select! {
                 changed = change.make(&group) => changed,
                 // It is sent what it lacks all the same, and the plan may have another one by then.
@@ -264,6 +268,11 @@ impl Cluster {
             let (partition, status) = (group.partition(), group.status());
             if let Some(failure) = group.failure() {
                 return Some(format!("partition {partition}'s replica works no more: {failure}"));
+            }
+            if let Some(why) = group.unreadable() {
+                return Some(format!(
+                    "partition {partition}'s replica cannot read what its leader sends: {why}"
+                ));
             }
             // Its leader knows best whether it is a member.
             let led = overview::led(partition, &heard).map(|(_, status)| status);
@@ -373,6 +382,11 @@ impl Change {
             Self::Swap { add, .. } => add.as_ref().map(|(node, _)| *node),
             Self::Finish | Self::Forget { .. } => None,
         }
+    }
+
+    /// Whether the change takes this node's vote.
+    fn lets_go(&self, own: NodeId) -> bool {
+        matches!(self, Self::Swap { drop: Some((node, _)), .. } if *node == own)
     }
 
     async fn make(&self, group: &Group) -> Result<(), String> {

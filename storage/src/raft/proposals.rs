@@ -30,6 +30,8 @@ impl Group {
                 bytes += next.bytes();
                 round.push(next);
             }
+            // Where the lead is being handed over, the batches go to who has it then.
+            let _writing = self.shared.writing.read().await;
             match self.check_ready(bytes) {
                 Ok(()) => self.propose(round).await,
                 Err(error) => round.into_iter().for_each(|pending| pending.answer(Err(error.clone()))),

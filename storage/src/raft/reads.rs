@@ -151,6 +151,7 @@ impl Turns {
         self,
         ask: impl Fn() -> F + Send + 'static,
     ) {
+        let _asking = Asking(self.clone());
         loop {
             let served = {
                 let mut waiting = self.0.lock();
@@ -165,6 +166,19 @@ impl Turns {
             let outcome = ask().await;
             // Who has gone hears nothing.
             served.into_iter().for_each(|answer| drop(answer.send(outcome.clone())));
+        }
+    }
+}
+
+/// That questions are asked. A question that ends the task takes along all who wait, and the next read asks for itself.
+struct Asking(Turns);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut waiting = self.0.0.lock();
+            waiting.is_asking = false;
+            waiting.next.clear();
         }
     }
 }
@@ -245,5 +259,25 @@ mod tests {
         assert_eq!(poll!(&mut last), Poll::Pending);
         questions.recv().await.unwrap().send(Ok(())).unwrap();
         assert_eq!(last.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_ends_its_task_does_not_end_all_later_reads() {
+        let turns = Turns::default();
+        let (asked, mut questions) = mpsc::channel(1);
+        let broken = move || {
+            let (answer, answered) = oneshot::channel::<Outcome>();
+            asked.try_send(answer).unwrap();
+            async move { answered.await.expect("what nobody thought of") }
+        };
+        let mut first = Box::pin(turns.take(broken.clone()));
+        assert!(poll!(&mut first).is_pending());
+        let question = questions.recv().await.unwrap();
+        let mut second = Box::pin(turns.take(broken));
+        assert!(poll!(&mut second).is_pending());
+        drop(question);
+        assert!(matches!(first.await, Err(ReadError::Stopped { .. })));
+        assert!(matches!(second.await, Err(ReadError::Stopped { .. })));
+        assert_eq!(turns.take(|| async { Ok(()) }).await, Ok(()));
     }
 }

@@ -84,6 +84,25 @@ pub enum FoundLogError {
 }
 
 impl FoundLog {
+    /// Deletes the records of a replica that was let go. What it has promised stays, and that it had records which are
+    /// gone: should it be given a replica again, it neither votes nor leads before it is filled.
+    ///
+    /// A crash in the midst of it leaves what the next start finishes.
+    ///
+    /// # Errors
+    /// When the log is not that of a replica, or the disk refuses.
+    pub fn forget(log: &mut PartitionLog) -> Result<(), FoundLogError> {
+        let found = log.read_group_state()?.ok_or(FoundLogError::NotReplicated)?;
+        let mut state = GroupState::decode(&found).map_err(FoundLogError::State)?;
+        state.set_lost(log.entry_reader().last().ok().flatten().map(|extent| raft_id(&extent)));
+        state.set_installing(true);
+        log.write_group_state(&state.encode())?;
+        log.wipe()?;
+        state.set_installing(false);
+        state.set_refilling(None);
+        Ok(log.write_group_state(&state.encode())?)
+    }
+
     /// Looks at a log that was just opened: cuts off what a crash left of an entry, and publishes what is known to be
     /// committed.
     ///
@@ -201,6 +220,12 @@ impl StoreShared {
     /// Whether the log's end was cut off since `before`, or is being cut off.
     fn was_cut_since(&self, before: u64) -> bool {
         !before.is_multiple_of(2) || self.cuts.load(Ordering::Acquire) != before
+    }
+
+    /// The same, or the log is purged from its beginning to `from`, or further: a leader keeps what it sends, but who was
+    /// one a moment ago may still be reading.
+    fn is_gone_since(&self, before: u64, from: u64) -> bool {
+        self.was_cut_since(before) || self.state.lock().purged().is_some_and(|purged| purged.index >= from)
     }
 
     /// Changes the replica's state and writes it. Changes are written in the order in which they are made.
@@ -321,9 +346,9 @@ impl RaftLogReader<TypeConfig> for EntrySource {
         let read = move || entries.read(from + 1, to + 1, limits::REPLICATE_BYTES_MAX);
         let stored = match blocking(read).await {
             Ok(stored) => stored,
-            // Who reads for others has lost the lead, and the log was cut while it read. Nothing to send is the answer
-            // that harms nobody; an error would end the replica.
-            Err(_) if self.shared.was_cut_since(cuts_before) => return Ok(Vec::new()),
+            // Who reads for others has lost the lead, and the log was cut or purged while it read. Nothing to send is the
+            // answer that harms nobody; an error would end the replica.
+            Err(_) if self.shared.is_gone_since(cuts_before, from) => return Ok(Vec::new()),
             Err(error) => return Err(read_failed(&error)),
         };
         let partition = self.shared.partition;
@@ -342,7 +367,7 @@ impl RaftLogReader<TypeConfig> for EntrySource {
         });
         match entries.collect() {
             // The same: the members that an entry has set go with it.
-            Err(_) if self.shared.was_cut_since(cuts_before) => Ok(Vec::new()),
+            Err(_) if self.shared.is_gone_since(cuts_before, from) => Ok(Vec::new()),
             collected => collected,
         }
     }

@@ -44,6 +44,16 @@ impl Timing {
         self.election_max * 2 / 5
     }
 
+    /// How long each step of handing a lead over may take: all of them take less than an election that is waited for.
+    pub fn hand_over_step_max(&self) -> Duration {
+        self.election_max * 2 / 5
+    }
+
+    /// How long a node that ends waits until others lead its partitions.
+    pub fn hand_over_max(&self) -> Duration {
+        self.hand_over_step_max() * 5
+    }
+
     /// How long a leader that no majority answers still counts as one.
     pub fn quorum_silence_max(&self) -> Duration {
         self.election_max * 2

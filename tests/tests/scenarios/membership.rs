@@ -2,7 +2,7 @@
 //! and all copies are the same, wherever they are.
 
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::wire::{ClusterAnswer, PartitionState, ReplicaRole};
 use rand::RngExt;
@@ -12,7 +12,7 @@ use tests::load::{Load, LoadSpec};
 use tests::oracle::Oracle;
 use tests::programs::programs;
 use tests::recorder::{self, RECORDER, Recorder};
-use tests::{Cluster, ClusterSpec, Node, eventually, random};
+use tests::{Cluster, ClusterSpec, Node, eventually, files, random};
 
 /// How long replicas of little may take to be where they belong: copies, changes of members, and elections.
 const MOVED_MAX: Duration = Duration::from_secs(120);
@@ -122,6 +122,48 @@ async fn a_node_is_drained_under_load_and_stopped_for_good() {
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
     assert!(text(&refused).contains("2 other nodes could hold replicas"), "{}", text(&refused));
     recorder.progress(10).await;
+    assert_holds(&cluster, load, recorder).await;
+}
+
+#[tokio::test]
+async fn what_a_node_let_go_is_forgotten_and_had_again_and_nothing_else_is() {
+    let mut random = random::seeded();
+    let mut cluster = ClusterSpec::default().nodes(4).replicas(3).partitions(4).start().await;
+    let (load, recorder) = (load(&cluster, random.random()), recorder(&cluster, random.random()));
+    recorder.progress(20).await;
+    let leaving = cluster.leader_of(0).await;
+    let (url, other) = (cluster.nodes[leaving].url(""), cluster.nodes[(leaving + 1) % 4].url(""));
+    let data = cluster.nodes[leaving].partition_dir(0).parent().unwrap().display().to_string();
+    let forget = async |more: &[&str]| {
+        storage(&[&["forget", &data, "--node", &other, "--timeout", "1m"], more].concat()).await
+    };
+    let refused = forget(&[]).await;
+    assert!(text(&refused).contains("stop the storage daemon"), "{}", text(&refused));
+    assert!(cluster.nodes[leaving].stop().await.success());
+    recorder.progress(10).await;
+    // It is away, and a member all the same.
+    let refused = forget(&["--partition", "0"]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    assert!(text(&refused).contains("the node has a replica of it"), "{}", text(&refused));
+    cluster.nodes[leaving].start().await;
+    let drained = storage(&["drain", &url, "--timeout", "2m"]).await;
+    assert!(drained.status.success(), "{}", text(&drained));
+    assert!(cluster.nodes[leaving].stop().await.success());
+    assert!(!files::lines(&cluster.nodes[leaving].partition_dir(0)).is_empty());
+    let forgotten = forget(&[]).await;
+    assert!(forgotten.status.success(), "{}", text(&forgotten));
+    for partition in 0..4 {
+        let said = format!("partition {partition}: forgotten");
+        assert!(text(&forgotten).contains(&said), "{}", text(&forgotten));
+        assert!(files::lines(&cluster.nodes[leaving].partition_dir(partition)).is_empty());
+    }
+    recorder.progress(10).await;
+    // It gets its share again, and has all of it, byte for byte.
+    cluster.nodes[leaving].start_serving().await;
+    let cancelled = storage(&["drain", &url, "--cancel"]).await;
+    assert!(cancelled.status.success(), "{}", text(&cancelled));
+    settled(&cluster, leaving, |told| held(&cluster, told, leaving) > 0).await;
+    cluster.nodes[leaving].ready().await;
     assert_holds(&cluster, load, recorder).await;
 }
 
@@ -317,5 +359,37 @@ async fn nodes_with_certificates_replicate_are_drained_and_let_nobody_in_who_has
     assert!(drained.status.success(), "{}", text(&drained));
     settled(&cluster, leaving, |told| held(&cluster, told, leaving) == 0).await;
     recorder.progress(10).await;
+    assert_holds(&cluster, load, recorder).await;
+}
+
+/// With an election that takes far longer than anything else here.
+#[tokio::test]
+async fn a_leader_that_is_stopped_or_drained_hands_over_and_nobody_waits_for_an_election() {
+    const ELECTION: Duration = Duration::from_secs(6);
+    // No replica stands earlier after its leader was heard last, which was a fifth of that ago at most.
+    const PAUSE_MAX: Duration = Duration::from_secs(5);
+    let mut random = random::seeded();
+    let spec = ClusterSpec::default().nodes(4).replicas(3).partitions(2);
+    let mut cluster = spec.node_flag("--election-timeout", &format!("{}s", ELECTION.as_secs())).start().await;
+    let (load, recorder) = (load(&cluster, random.random()), recorder(&cluster, random.random()));
+    recorder.progress(20).await;
+    let stopped = cluster.leader_of(0).await;
+    let began = Instant::now();
+    assert!(cluster.nodes[stopped].stop().await.success());
+    recorder.progress(5).await;
+    assert!(began.elapsed() < PAUSE_MAX, "{:?}", began.elapsed());
+    assert!(cluster.nodes[stopped].log().text().contains("handed the lead over"));
+    cluster.nodes[stopped].start().await;
+    let leaving = cluster.leader_of(0).await;
+    let url = cluster.nodes[leaving].url("");
+    let drained = tokio::spawn(async move { storage(&["drain", &url, "--timeout", "2m"]).await });
+    let mut longest = Duration::ZERO;
+    while !drained.is_finished() {
+        longest = longest.max(recorder.progress(2).await);
+    }
+    let drained = drained.await.unwrap();
+    assert!(drained.status.success(), "{}", text(&drained));
+    assert!(longest < PAUSE_MAX, "{longest:?}");
+    eprintln!("while the node was drained, the longest pause was {longest:?}");
     assert_holds(&cluster, load, recorder).await;
 }

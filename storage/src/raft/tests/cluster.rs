@@ -5,17 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::super::client::NodeClient;
-use super::super::members::replace;
+use super::super::members::{change, replace};
 use super::super::types::Member;
 use super::super::{
     Cluster, ClusterParts, Directory, HexId, Identity, Introduced, Introduction, NodeCard, Own, Secret,
     Timing, read_known,
 };
 use super::net::{ELECTION, Net, Running};
+use crate::limits;
 use crate::log::RealDisk;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
@@ -23,9 +28,13 @@ use crate::outbound::Scheme;
 
 /// Node 1 of cluster 5, which has no partitions.
 fn cluster(data: &Path, directory: Directory, secret: Secret) -> Cluster {
+    cluster_of(Some(HexId(5)), data, directory, secret)
+}
+
+fn cluster_of(cluster: Option<HexId>, data: &Path, directory: Directory, secret: Secret) -> Cluster {
     Cluster::new(ClusterParts {
         own: Own { member: Member::default(), internal: String::new() },
-        identity: Identity { node: HexId(1), cluster: Some(HexId(5)), draining: false },
+        identity: Identity { node: HexId(1), cluster, draining: false },
         disk: Arc::new(RealDisk),
         data: data.to_owned(),
         copies: 3,
@@ -115,4 +124,89 @@ async fn a_node_that_was_lost_before_it_was_filled_is_no_member_once_another_has
     for (node, running) in [(1, first), (3, third)] {
         running.crash(&net, node, &mut Random::new(0)).await;
     }
+}
+
+#[tokio::test]
+async fn a_learner_that_is_there_already_is_marked_when_a_replica_is_put_there_by_hand() {
+    let net = Net::default();
+    let first = Running::start(&net, 1, SimDisk::new()).await;
+    let raft = first.group.raft();
+    raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
+    let leads = raft.wait(Some(Duration::from_secs(20)));
+    leads.metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
+    let second = Running::start(&net, 2, SimDisk::new()).await;
+    // A move that a leader has begun which died.
+    raft.add_learner(2, Member::default(), false).await.unwrap();
+    let placed = |placed| Member { placed, ..Member::default() };
+    change(&first.group, Some((2, placed(true))), None).await.unwrap();
+    let members = || -> Vec<_> {
+        first.group.status().members.iter().map(|one| (one.id.0, one.votes, one.member.placed)).collect()
+    };
+    assert_eq!(members(), [(1, true, false), (2, true, true)]);
+    for (node, running) in [(1, first), (2, second)] {
+        running.crash(&net, node, &mut Random::new(0)).await;
+    }
+}
+
+/// Another node's address, where it says who it is.
+async fn other_node(id: u64, freezes: bool) -> (String, mpsc::Receiver<Instant>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (asked, questions) = mpsc::channel(if freezes { 1 } else { 64 });
+    let card = NodeCard {
+        cluster: None,
+        id: HexId(id),
+        name: String::new(),
+        url: url.clone(),
+        internal: url.clone(),
+        zone: None,
+        draining: false,
+        copies: None,
+        known: None,
+        groups: Vec::new(),
+    };
+    let who = get(move || {
+        // It says so once, and then nothing any more.
+        let is_frozen = asked.try_send(Instant::now()).is_err();
+        let card = card.clone();
+        async move { if is_frozen { std::future::pending().await } else { Json(card) } }
+    });
+    let told = post(move || async move {
+        if freezes {
+            std::future::pending::<()>().await;
+        }
+        Json(Introduction { cluster: None, nodes: Vec::new() })
+    });
+    let router = Router::new().route("/v1/node", who).route("/cluster/nodes", told);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, questions)
+}
+
+#[tokio::test]
+async fn a_frozen_node_does_not_make_the_others_count_as_silent() {
+    let (frozen, frozen_asked) = other_node(0, true).await;
+    // Nobody takes what it was asked: its only room is used up by the first question.
+    let _full = frozen_asked;
+    let (live, mut asked) = other_node(3, false).await;
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::new([frozen.clone(), live], [], Scheme::Http);
+    let cluster = Arc::new(cluster_of(None, dir.path(), directory, Secret::none()));
+    let knowing = tokio::spawn({
+        let cluster = Arc::clone(&cluster);
+        async move { cluster.know_others().await }
+    });
+    let mut longest = Duration::ZERO;
+    let mut last = asked.recv().await.unwrap();
+    // Until the frozen node is not heard lately any more, it is asked and told.
+    while cluster.directory().silence_of(0).is_none_or(|silence| silence < limits::NODE_SEEN_MAX) {
+        let next = asked.recv().await.unwrap();
+        longest = longest.max(next - last);
+        last = next;
+    }
+    knowing.abort();
+    assert!(longest > Duration::from_secs(1), "it was waited for: {longest:?}");
+    assert!(
+        longest + limits::NODE_ASK_INTERVAL < limits::NODE_SEEN_MAX - Duration::from_secs(1),
+        "{longest:?}"
+    );
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod commits;
 mod found_log;
+mod handover;
 mod net;
 mod reads;
 mod replica;

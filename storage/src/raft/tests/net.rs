@@ -19,11 +19,12 @@ use openraft::{OptionalSend, Snapshot};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::super::codec::{decode_append, encode_append};
+use super::super::codec::{Answer, AppendHead, decode_append, encode_append};
+use super::super::handover::Heralds;
 use super::super::network::NetError;
 use super::super::room::Room;
 use super::super::snapshot::{Offer, PieceOf, SegmentSource};
-use super::super::types::{Member, NodeId, Vote};
+use super::super::types::{Member, NodeId, SavedVote, Vote};
 use super::super::{Directory, FoundLog, Group, GroupParts, LogStore, Timing, TypeConfig};
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
@@ -165,6 +166,47 @@ impl RaftNetwork<TypeConfig> for Line {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(Duration::from_millis(20)))
+    }
+}
+
+/// What a leader that goes has others told, over the lines.
+pub(super) struct NetHeralds {
+    pub(super) net: Net,
+    pub(super) from: NodeId,
+}
+
+impl NetHeralds {
+    fn line_to(&self, to: NodeId) -> Line {
+        Line { net: self.net.clone(), from: self.from, to }
+    }
+
+    async fn reach(&self, to: NodeId) -> Result<Group, String> {
+        self.net.reach(self.from, to).await.map_err(|error| error.to_string())
+    }
+
+    fn heard(&self, to: NodeId, answer: Answer) -> Result<(), String> {
+        match self.line_to(to).comes_back(answer).map_err(|error| error.to_string())? {
+            Answer::Stored => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+impl Heralds for NetHeralds {
+    async fn ask_heir(&self, heir: NodeId, leader: SavedVote) -> Result<(), String> {
+        let answer = self.reach(heir).await?.answer_heir(leader);
+        self.heard(heir, answer)
+    }
+
+    async fn release(&self, node: NodeId, vacancy: AppendHead) {
+        if let Ok(group) = self.reach(node).await {
+            group.answer_append(vacancy.into_heartbeat()).await;
+        }
+    }
+
+    async fn call_up(&self, heir: NodeId, leader: SavedVote) -> Result<(), String> {
+        let answer = self.reach(heir).await?.answer_call_up(leader).await;
+        self.heard(heir, answer)
     }
 }
 

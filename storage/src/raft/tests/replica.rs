@@ -171,6 +171,34 @@ async fn an_empty_log_holds_what_follows_a_snapshot_until_it_is_there() {
 }
 
 #[tokio::test]
+async fn an_entry_of_a_kind_that_is_not_known_is_not_stored_and_the_replica_keeps_what_it_has() {
+    let net = Net::default();
+    let own = Running::start(&net, 1, replica(Some(3))).await;
+    let before = own.reader.status();
+    let sent = |content: &str| {
+        let id = format!("{{\"term\":9,\"index\":{ENTRIES}}}");
+        let prev = format!("{{\"term\":1,\"index\":{}}}", ENTRIES - 1);
+        let head = format!(
+            "{{\"vote\":{{\"term\":9,\"node\":2,\"committed\":true}},\"prev\":{prev},\"commit\":null,\"entries\":[{{\"id\":{id},\"content\":{content}}}]}}"
+        );
+        let length = u32::try_from(head.len()).unwrap().to_le_bytes();
+        bytes::Bytes::from([&length[..], head.as_bytes()].concat())
+    };
+    for _ in 0..2 {
+        let Answer::Failed(why) = own.group.answer_entries(sent("{\"ledger\":{\"page\":1}}")).await else {
+            panic!("it is stored")
+        };
+        assert!(why.contains("unknown variant `ledger`"), "{why}");
+    }
+    assert!(own.group.unreadable().is_some_and(|why| why.contains("ledger")));
+    assert_eq!((own.group.failure(), own.reader.status().written_end), (None, before.written_end));
+    // The same node, with a version that knows all that is sent.
+    assert_eq!(own.group.answer_entries(sent("\"blank\"")).await, Answer::Stored);
+    assert_eq!(own.group.unreadable(), None);
+    assert_eq!(own.reader.status().written_end, before.written_end);
+}
+
+#[tokio::test]
 async fn entries_that_leave_a_gap_or_lie_elsewhere_on_their_leader_are_refused_before_they_are_written() {
     let own = store(&replica(Some(3)));
     let access = own.handle.log_access();
@@ -208,6 +236,25 @@ async fn a_vote_that_is_given_while_the_log_is_purged_or_replaced_is_not_forgott
     access.save_state(voted_again).await.unwrap();
     installing.await.unwrap();
     assert_eq!(state_on(&disk).vote(), Some(Vote::new(5, 1)));
+}
+
+#[tokio::test]
+async fn who_reads_for_others_what_was_purged_meanwhile_reads_nothing_and_goes_on() {
+    let mut own = store(&replica(None));
+    let at = log_id(1, ENTRIES);
+    let members = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, Member::default())]));
+    let entries = [
+        Entry { log_id: at, payload: EntryPayload::Membership(members) },
+        Entry { log_id: log_id(1, ENTRIES + 1), payload: EntryPayload::Blank },
+    ];
+    own.store.blocking_append(entries).await.unwrap();
+    let mut source = own.store.get_log_reader().await;
+    assert_eq!(source.try_get_log_entries(at.index..at.index + 2).await.unwrap().len(), 2);
+    own.store.shared().state.lock().set_applied(log_id(1, ENTRIES + 1));
+    own.store.purge(at).await.unwrap();
+    // The entry is there still; the members that it has set are not.
+    assert!(source.try_get_log_entries(at.index..at.index + 2).await.unwrap().is_empty());
+    assert_eq!(source.try_get_log_entries(at.index + 1..at.index + 2).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Three replicas on simulated disks and a simulated network, with faults that a seed chooses: cut and slow lines in
-//! either direction, crashes that lose what was not synced, the whole cluster at once, damage of one replica's log; and
-//! clients that retry. In half of the runs each replica purges nearly all that is agreed on, so that one that was away
+//! either direction, crashes that lose what was not synced, the whole cluster at once, damage of one replica's log;
+//! leaders that hand over in the midst of it; and clients that retry. In half of the runs each replica purges nearly all that is agreed on, so that one that was away
 //! for a while gets whole segments.
 //!
 //! The seed decides the faults and their times, not how threads and tasks interleave: a run is not exactly repeated by it,
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout_at;
 
 use super::super::types::{Member, NodeId};
-use super::net::{Net, PARTITION, Running, damage};
+use super::net::{Net, NetHeralds, PARTITION, Running, damage};
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
 use crate::log::{ConsumerCommit, ConsumerKey, LogReader};
@@ -176,6 +176,28 @@ impl Run {
         }
     }
 
+    /// Leaders go now and then, and hand over; how often another was elected by that.
+    async fn change_leaders(self: Arc<Self>, until: Instant) -> u64 {
+        let mut random = Random::new(self.seed ^ 0xAAAA);
+        let mut handed_over = 0;
+        while Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(50 + random.below(150))).await;
+            let leader = {
+                let state = self.net.0.lock();
+                state
+                    .groups
+                    .iter()
+                    .find(|(_, group)| group.leads())
+                    .map(|(node, group)| (*node, group.clone()))
+            };
+            let Some((from, group)) = leader else { continue };
+            let not_to = random.below(NODES) + 1;
+            let heralds = NetHeralds { net: self.net.clone(), from };
+            handed_over += u64::from(group.hand_over(|node| node != not_to, &heralds).await.is_ok());
+        }
+        handed_over
+    }
+
     async fn watch(self: Arc<Self>) {
         loop {
             self.look();
@@ -197,6 +219,8 @@ struct Counts {
     copies: u64,
     /// Times that a replica came back with damage.
     damages: u64,
+    /// Times that a leader handed over to another.
+    handed_over: u64,
 }
 
 /// One run: faults, then healing, then the invariants.
@@ -214,6 +238,7 @@ async fn run(seed: u64) -> Counts {
     let clients: Vec<_> = (0..4).map(|number| tokio::spawn(Arc::clone(&run).client(number, until))).collect();
     let reads: Vec<_> = (0..2).map(|_| tokio::spawn(Arc::clone(&run).read(until))).collect();
     let consumer = tokio::spawn(Arc::clone(&run).consume(until));
+    let changes = tokio::spawn(Arc::clone(&run).change_leaders(until));
     let watch = tokio::spawn(Arc::clone(&run).watch());
     let mut damages = 0;
     for _ in 0..FAULTS {
@@ -222,6 +247,7 @@ async fn run(seed: u64) -> Counts {
     for task in clients.into_iter().chain(reads).chain([consumer]) {
         task.await.unwrap();
     }
+    let handed_over = changes.await.unwrap();
     watch.abort();
     run.net.heal();
     converge(&run, &running).await;
@@ -233,7 +259,7 @@ async fn run(seed: u64) -> Counts {
         let seen = run.seen.lock();
         (seen.acknowledged.len(), seen.reads, seen.consumer_at.get())
     };
-    Counts { acknowledged, reads, commits, copies: run.net.0.lock().copies, damages }
+    Counts { acknowledged, reads, commits, copies: run.net.0.lock().copies, damages, handed_over }
 }
 
 async fn start(
@@ -378,6 +404,7 @@ fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_repli
                 total.commits += counts.commits;
                 total.copies += counts.copies;
                 total.damages += counts.damages;
+                total.handed_over += counts.handed_over;
             }
         }
         total
@@ -386,7 +413,8 @@ fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_repli
     let runs = seeds.len() as u64;
     let is_served = total.acknowledged as u64 >= 5 * runs && total.reads >= 5 * runs && total.commits >= runs;
     assert!(is_served, "{total:?} in {} runs", seeds.len());
-    let is_telling = seeds.len() < SEEDS as usize || (total.copies > 0 && total.damages > 0);
-    assert!(is_telling, "nothing was copied, or nothing damaged: {total:?}");
+    let is_telling =
+        seeds.len() < SEEDS as usize || (total.copies > 0 && total.damages > 0 && total.handed_over > 0);
+    assert!(is_telling, "nothing was copied, damaged or handed over: {total:?}");
     runtime.shutdown_background();
 }

@@ -1,0 +1,135 @@
+//! A leader that goes hands over: to whom, how fast, and what becomes of it when something fails on the way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::wire::Durability;
+use model::{BatchDigest, BatchId, Offset, Tenant, ValidBatch};
+
+use super::super::codec::AppendHead;
+use super::super::handover::Heralds;
+use super::super::types::{Member, NodeId, SavedVote};
+use super::net::{Net, NetHeralds, PARTITION, Running};
+use crate::log::tests::sim_disk::SimDisk;
+use crate::partition::{Append, AppendError, PartitionHandle};
+
+/// How long things may take on a machine that does much else.
+const TIME_MAX: Duration = Duration::from_secs(20);
+
+async fn three(net: &Net) -> BTreeMap<NodeId, Running> {
+    let mut running = BTreeMap::new();
+    for node in 1..=3 {
+        running.insert(node, Running::start(net, node, SimDisk::new()).await);
+    }
+    let members: BTreeMap<NodeId, Member> = (1..=3).map(|node| (node, Member::default())).collect();
+    running[&1].group.raft().initialize(members).await.unwrap();
+    running
+}
+
+/// The node that leads, once all say so.
+async fn leader(running: &BTreeMap<NodeId, Running>) -> NodeId {
+    let waited = running[&1].group.raft().wait(Some(TIME_MAX));
+    let metrics = waited.metrics(|metrics| metrics.current_leader.is_some(), "a leader").await.unwrap();
+    let leader = metrics.current_leader.unwrap();
+    for node in running.values() {
+        let waited = node.group.raft().wait(Some(TIME_MAX));
+        waited.current_leader(leader, "all follow it").await.unwrap();
+    }
+    leader
+}
+
+async fn append(handle: &PartitionHandle, key: u64) -> Result<Offset, AppendError> {
+    let line = format!(
+        "{{\"timestamp\":{key},\"service\":\"s\",\"message\":\"{key}\",\"received_at\":1,\"ingested_node_id\":\"n\",\"client_ip\":\"i\"}}\n"
+    );
+    let bytes = Bytes::from(line);
+    let append = Append {
+        batch: ValidBatch::from_ndjson(bytes.clone()).unwrap(),
+        id: BatchId::derive(&Tenant::default(), &key.to_string(), PARTITION),
+        digest: BatchDigest::of(&bytes),
+        id_is_new: false,
+        acks: Some(Durability::Quorum),
+        budget: None,
+    };
+    handle.append(append).await.map(|appended| appended.base_offset)
+}
+
+fn term(node: &Running) -> u64 {
+    node.group.raft().metrics().borrow().current_term
+}
+
+/// Those that say what they are told to, but for the last word.
+struct Broken(NetHeralds);
+
+impl Heralds for Broken {
+    async fn ask_heir(&self, heir: NodeId, leader: SavedVote) -> Result<(), String> {
+        self.0.ask_heir(heir, leader).await
+    }
+
+    async fn release(&self, node: NodeId, vacancy: AppendHead) {
+        self.0.release(node, vacancy).await;
+    }
+
+    async fn call_up(&self, _: NodeId, _: SavedVote) -> Result<(), String> {
+        Err("it has just died".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_leader_hands_over_to_one_that_has_all_and_the_next_term_is_that_ones() {
+    let net = Net::default();
+    let running = three(&net).await;
+    let first = leader(&running).await;
+    for key in 0..5 {
+        append(&running[&first].handle, key).await.unwrap();
+    }
+    let before = term(&running[&first]);
+    let heir = (1..=3).find(|node| *node != first).unwrap();
+    let heralds = NetHeralds { net: net.clone(), from: first };
+    let led_by = running[&first].group.hand_over(|node| node == heir, &heralds).await.unwrap();
+    assert_eq!((led_by, leader(&running).await), (heir, heir));
+    // One election, and not one that came about since all had waited long enough.
+    assert_eq!(term(&running[&heir]), before + 1);
+    assert!(matches!(append(&running[&first].handle, 9).await, Err(AppendError::NotLeader { .. })));
+    assert_eq!(append(&running[&heir].handle, 5).await.unwrap(), Offset::new(5));
+    // What the earlier leader has acknowledged is known by its successor.
+    assert_eq!(append(&running[&heir].handle, 2).await.unwrap(), Offset::new(2));
+}
+
+#[tokio::test]
+async fn a_leader_whose_heir_does_not_answer_goes_on_to_lead() {
+    let net = Net::default();
+    let running = three(&net).await;
+    let first = leader(&running).await;
+    append(&running[&first].handle, 0).await.unwrap();
+    let before = term(&running[&first]);
+    let heir = (1..=3).find(|node| *node != first).unwrap();
+    let heralds = NetHeralds { net: net.clone(), from: first };
+    let group = &running[&first].group;
+    net.0.lock().cut.insert((first, heir));
+    group.hand_over(|node| node == heir, &heralds).await.unwrap_err();
+    assert!(group.leads() && term(&running[&first]) == before);
+    group.hand_over(|_| false, &heralds).await.unwrap_err();
+    net.heal();
+    assert_eq!(append(&running[&first].handle, 1).await.unwrap(), Offset::new(1));
+}
+
+#[tokio::test]
+async fn a_lead_that_was_given_up_in_vain_is_taken_up_again_with_all_there_was() {
+    let net = Net::default();
+    let running = three(&net).await;
+    let first = leader(&running).await;
+    append(&running[&first].handle, 0).await.unwrap();
+    let before = term(&running[&first]);
+    let heralds = Broken(NetHeralds { net: net.clone(), from: first });
+    running[&first].group.hand_over(|_| true, &heralds).await.unwrap_err();
+    let waited = running[&first].group.raft().wait(Some(TIME_MAX));
+    let is_led = |metrics: &openraft::RaftMetrics<NodeId, Member>| {
+        metrics.current_term > before && metrics.current_leader.is_some()
+    };
+    waited.metrics(is_led, "another term has a leader").await.unwrap();
+    let next = leader(&running).await;
+    assert_eq!(append(&running[&next].handle, 0).await.unwrap(), Offset::ZERO);
+    assert_eq!(append(&running[&next].handle, 1).await.unwrap(), Offset::new(1));
+}
