@@ -59,15 +59,12 @@ impl Group {
         let held = timeout(step_max, self.shared.writing.write()).await;
         let _held = held.map_err(|_| "what is being written takes too long".to_owned())?;
         let standing = self.standing().ok_or("this replica does not lead")?;
-        let heir = standing.heir(fits, self.partition().get()).ok_or("there is nobody to hand over to")?;
         // The log itself knows: what the library tells of itself comes later.
         let log = self.shared.store.clone().get_log_state().await.map_err(|error| error.to_string())?;
         let last = log.last_log_id.map(|last| last.index);
-        let has_all = timeout(step_max, members::has(self, heir, last)).await;
-        if !has_all.unwrap_or(false) {
-            return Err("the heir lacks entries".to_owned());
-        }
-        heralds.ask_heir(heir, standing.vote.into()).await?;
+        let chosen = timeout(step_max * 2, self.choose(&standing, fits, last, heralds)).await;
+        let heir =
+            chosen.unwrap_or_else(|_| Err("those who could take it do not answer in time".to_owned()))?;
         let vacancy = vacancy_after(&standing.vote);
         let released = standing.others.keys().filter(|node| **node != heir);
         let told = released.map(|node| heralds.release(*node, AppendHead::of_heartbeat(&vacancy)));
@@ -96,6 +93,31 @@ impl Group {
                 Err(error)
             }
         }
+    }
+
+    /// The first of those that fit which has all there is, and says that it could follow.
+    async fn choose(
+        &self,
+        standing: &Standing,
+        fits: impl Fn(NodeId) -> bool,
+        last: Option<u64>,
+        heralds: &impl Heralds,
+    ) -> Result<NodeId, String> {
+        let mut why = "there is nobody to hand over to".to_owned();
+        for heir in standing.heirs(fits, self.partition().get()) {
+            let is_ready = async {
+                if !members::has(self, heir, last).await {
+                    return Err("this replica does not lead any more".to_owned());
+                }
+                heralds.ask_heir(heir, standing.vote.into()).await
+            };
+            match timeout(self.shared.timing.hand_over_step_max(), is_ready).await {
+                Ok(Ok(())) => return Ok(heir),
+                Ok(Err(error)) => why = error,
+                Err(_) => "it lacks entries, or does not answer".clone_into(&mut why),
+            }
+        }
+        Err(why)
     }
 
     /// How things stand, if this replica leads.
@@ -142,17 +164,20 @@ impl Group {
 }
 
 impl Standing {
-    /// Who has most of those that fit; of several, not the same one for all partitions.
-    fn heir(&self, fits: impl Fn(NodeId) -> bool, partition: u16) -> Option<NodeId> {
-        let fit: Vec<(NodeId, Option<LogId>)> = self
+    /// Those that fit, who has most first; of several, not the same one for all partitions.
+    fn heirs(&self, fits: impl Fn(NodeId) -> bool, partition: u16) -> Vec<NodeId> {
+        let is_fit = |node: &NodeId| *node != self.own && fits(*node);
+        let mut fit: Vec<(NodeId, Option<LogId>)> = self
             .others
             .iter()
-            .filter(|(node, _)| **node != self.own && fits(**node))
+            .filter(|(node, _)| is_fit(node))
             .map(|(node, matched)| (*node, *matched))
             .collect();
-        let first = usize::from(partition).checked_rem(fit.len())?;
-        let (before, from) = fit.split_at_checked(first)?;
-        from.iter().chain(before).rev().max_by_key(|(_, matched)| *matched).map(|(node, _)| *node)
+        if let Some(first) = usize::from(partition).checked_rem(fit.len()) {
+            fit.rotate_left(first);
+        }
+        fit.sort_by_key(|(_, matched)| std::cmp::Reverse(*matched));
+        fit.into_iter().map(|(node, _)| node).collect()
     }
 }
 

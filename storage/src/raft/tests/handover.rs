@@ -78,7 +78,7 @@ impl Heralds for Broken {
 
 #[tokio::test]
 async fn a_leader_hands_over_to_one_that_has_all_and_the_next_term_is_that_ones() {
-    let net = Net::default();
+    let net = Net::patient();
     let running = three(&net).await;
     let first = leader(&running).await;
     for key in 0..5 {
@@ -99,7 +99,7 @@ async fn a_leader_hands_over_to_one_that_has_all_and_the_next_term_is_that_ones(
 
 #[tokio::test]
 async fn a_leader_whose_heir_does_not_answer_goes_on_to_lead() {
-    let net = Net::default();
+    let net = Net::patient();
     let running = three(&net).await;
     let first = leader(&running).await;
     append(&running[&first].handle, 0).await.unwrap();
@@ -116,8 +116,25 @@ async fn a_leader_whose_heir_does_not_answer_goes_on_to_lead() {
 }
 
 #[tokio::test]
+async fn where_one_does_not_answer_another_gets_the_lead() {
+    let net = Net::patient();
+    let running = three(&net).await;
+    // Each of the two is the one that does not answer, whichever is asked first.
+    for turn in 0..4 {
+        let first = leader(&running).await;
+        append(&running[&first].handle, turn).await.unwrap();
+        let others: Vec<NodeId> = (1..=3).filter(|node| *node != first).collect();
+        let (silent, heir) = if turn % 2 == 0 { (others[0], others[1]) } else { (others[1], others[0]) };
+        let heralds = NetHeralds { net: net.clone(), from: first };
+        net.0.lock().cut.extend([(first, silent), (silent, first)]);
+        assert_eq!(running[&first].group.hand_over(|_| true, &heralds).await.unwrap(), heir);
+        net.heal();
+    }
+}
+
+#[tokio::test]
 async fn a_lead_that_was_given_up_in_vain_is_taken_up_again_with_all_there_was() {
-    let net = Net::default();
+    let net = Net::patient();
     let running = three(&net).await;
     let first = leader(&running).await;
     append(&running[&first].handle, 0).await.unwrap();

@@ -53,6 +53,8 @@ pub(super) struct NetState {
     pub(super) only_questions: bool,
     /// How many entries each replica keeps of what is agreed on; all of them, if it is not said.
     pub(super) purge_after: Option<u64>,
+    /// The election timeout, if it is another than [`ELECTION`].
+    pub(super) election: Option<Duration>,
     /// How often a replica got whole segments.
     pub(super) copies: u64,
 }
@@ -70,6 +72,17 @@ struct LineFactory {
 }
 
 impl Net {
+    /// Replicas whose times are long enough for a machine that does much else.
+    pub(super) fn patient() -> Self {
+        let net = Self::default();
+        net.0.lock().election = Some(Duration::from_secs(2));
+        net
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::new(self.0.lock().election.unwrap_or(ELECTION))
+    }
+
     pub(super) fn heal(&self) {
         let mut state = self.0.lock();
         state.cut.clear();
@@ -269,16 +282,17 @@ impl Running {
             store: LogStore::new(PARTITION, found, handle.log_access()),
             network: LineFactory { net: net.clone(), from: node },
             directory: Arc::new(Directory::new([], [], Scheme::Http)),
-            timing: Timing::new(ELECTION),
+            timing: net.timing(),
             acks: Durability::Quorum,
             room: Room::new(shared_disk, DIR.into()),
         };
         let group = Group::start(parts).await.unwrap();
         let (handle, waiting) = handle.with_proposals();
         net.0.lock().groups.insert(node, group.clone());
+        let purge_after = net.0.lock().purge_after;
         let tasks = vec![
             tokio::spawn(group.clone().propose_all(waiting)),
-            tokio::spawn(keep_time(group.clone(), net.0.lock().purge_after)),
+            tokio::spawn(keep_time(group.clone(), net.timing(), purge_after)),
         ];
         Self { disk, handle, group, reader, tasks }
     }
@@ -298,8 +312,8 @@ impl Running {
 }
 
 /// What a node does for its replica from time to time.
-async fn keep_time(group: Group, purge_after: Option<u64>) {
-    let mut ticks = tokio::time::interval(Timing::new(ELECTION).heartbeat() / 2);
+async fn keep_time(group: Group, timing: Timing, purge_after: Option<u64>) {
+    let mut ticks = tokio::time::interval(timing.heartbeat() / 2);
     loop {
         ticks.tick().await;
         if group.leads() {
