@@ -42,8 +42,8 @@ pub const FORWARDS_AT_ONCE: usize = 64;
 /// How long connecting to a storage node may take. They are near one another, or a retry is better than to wait.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How long storage may take to answer an append: a sync of a busy disk, many times over.
-pub const APPEND_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long storage may take to answer an append.
+pub const APPEND_TIME_MAX: Duration = model::limits::APPEND_TIME_MAX;
 
 /// How long the rest of storage's answer to an append may take: it is small.
 pub const APPEND_REST_TIME_MAX: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! The bounds that both ends of a connection must agree on, each with its reason.
 
+use core::time::Duration;
+
 /// Partitions of a cluster. A partition costs a directory, an actor and a share of every query.
 pub const PARTITIONS_MAX: u16 = 1024;
 
@@ -15,6 +17,14 @@ pub const RECORD_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of one append to storage: a full ingest body of one partition, plus what enrichment adds.
 pub const APPEND_BODY_BYTES_MAX: usize = 48 << 20;
+
+/// How long the ingest waits for storage's answer to an append: a sync of a busy disk, many times over.
+pub const APPEND_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// How long a node lets an append wait for its replicas, from when it has all of it. The rest of [`APPEND_TIME_MAX`] is for
+/// the way there and back: an answer that comes later is heard by nobody, and a node that only lacks a majority would be
+/// taken for one that is gone.
+pub const APPEND_AGREED_TIME_MAX: Duration = Duration::from_millis(2_500);
 
 /// Bytes of a service's name. It is repeated in every record, index entry and drop-down.
 pub const SERVICE_BYTES_MAX: usize = 256;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::executor::block_on;
+use model::wire::Durability;
 use model::{BatchDigest, BatchId, Partition, Tenant};
 
 use super::*;
@@ -10,6 +11,7 @@ use crate::config::Config;
 use crate::config::tests::{config, two_nodes};
 use crate::fake::{Fake, NOW_MS, Reaction};
 use crate::key_value::KeyValueError;
+use crate::storage::Call;
 use crate::wal::{Listing, replay};
 
 fn delivery(partition: u16, key: &str) -> Delivery {
@@ -104,6 +106,54 @@ fn what_waits_goes_first_and_with_its_own_id() {
     let ids = fake.header("batch-id");
     assert!(["a", "b", "c"].iter().all(|key| ids.contains(&delivery(0, key).id.to_string())));
     assert!(listing(&fake).is_empty());
+}
+
+#[test]
+fn what_waits_is_stored_as_durably_as_its_client_asked_for() {
+    let is_up = std::cell::Cell::new(false);
+    let fake = switched(&is_up);
+    let asking = |key, acks| Delivery { acks, ..delivery(0, key) };
+    let levels = [Some(Durability::All), None, Some(Durability::Leader)];
+    for (key, acks) in ["a", "b", "c"].into_iter().zip(levels) {
+        assert_eq!(settled(&fake, &[asking(key, acks)]), [Outcome::Queued]);
+    }
+    is_up.set(true);
+    fake.calls.borrow_mut().clear();
+    assert_eq!(replayed(&fake).entries, 3);
+    let asked_for: Vec<_> = fake.calls.borrow().iter().map(|(_, call)| acks_of(call)).collect();
+    assert_eq!(asked_for, levels);
+}
+
+/// The level that a call asks for.
+fn acks_of(call: &Call) -> Option<Durability> {
+    let (_, value) = call.headers.iter().find(|(name, _)| *name == model::wire::ACKS)?;
+    Some(Durability::parse_acks(value).unwrap())
+}
+
+#[test]
+fn an_entry_of_a_newer_version_keeps_its_place() {
+    let is_up = std::cell::Cell::new(false);
+    let fake = switched(&is_up);
+    for key in ["a", "b"] {
+        settled(&fake, &[Delivery { acks: Some(Durability::All), ..delivery(0, key) }]);
+    }
+    // As version 3 would be: the version, and a checksum that begins with it.
+    let key = fake.values.borrow().keys().find(|key| key.starts_with("wal.")).unwrap().clone();
+    let former = fake.values.borrow()[&key].clone();
+    let mut newer = former.clone();
+    newer[8] = 3;
+    let crc = crc32fast::hash(&[&newer[8..10], &newer[14..]].concat());
+    newer[10..14].copy_from_slice(&crc.to_le_bytes());
+    fake.values.borrow_mut().insert(key.clone(), newer.clone());
+    is_up.set(true);
+    fake.calls.borrow_mut().clear();
+    let replayed_before = replayed(&fake);
+    assert!(replayed_before.error.unwrap().contains("version 3"), "it is told");
+    assert_eq!((replayed_before.entries, replayed_before.set_aside, sent(&fake, 0).len()), (0, 0, 0));
+    assert_eq!((fake.values.borrow()[&key].as_slice(), listing(&fake).held().count()), (&*newer, 2));
+    // Whoever can read it goes on.
+    fake.values.borrow_mut().insert(key, former);
+    assert_eq!((replayed(&fake).entries, listing(&fake).is_empty()), (2, true));
 }
 
 #[test]

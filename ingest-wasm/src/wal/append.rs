@@ -65,7 +65,7 @@ pub async fn append<R: Runtime>(
 }
 
 fn piece_keys(delivery: &Delivery, place: Place) -> Vec<PieceKey> {
-    let header = header_bytes(&Tenant::default());
+    let header = header_bytes(&Tenant::default(), delivery.acks);
     let sizes = delivery.lines.chunks(limits::WAL_PIECE_BYTES_MAX).map(|lines| header + lines.len());
     let sizes: Vec<usize> = sizes.collect();
     // A batch has at most 40 MiB, which are 44 pieces, and 100,000 records.
@@ -98,6 +98,7 @@ async fn write<R: Runtime>(
             records: key.records,
             piece: key.piece,
             pieces: key.pieces,
+            acks: delivery.acks,
             tenant: Tenant::default(),
         };
         context.storage.set(key.to_string(), pack(&header, lines))

@@ -136,7 +136,10 @@ async fn take<R: Runtime>(context: &Context<'_, R>, entry: &Entry, deadline: Dur
     let delivery = match read(context, entry).await {
         Ok(Some((delivery, _share))) => delivery,
         Ok(None) => return Taken::Gone,
-        Err(ReadError::Piece(error)) => return set_aside(context, entry, error.to_string()).await,
+        Err(ReadError::Piece(PieceError::Damaged)) => {
+            return set_aside(context, entry, PieceError::Damaged.to_string()).await;
+        }
+        // Of a newer version: its place is kept until a component comes that reads it.
         Err(error) => return Taken::Left(error.to_string()),
     };
     // Once: what fails now is tried again by the next replay, and live requests have their own attempts.
@@ -172,6 +175,7 @@ async fn read<'c, R: Runtime>(
     // The lines, a piece on its way into them, and the copy that is being sent.
     share.take(bytes + 2 * limits::WAL_PIECE_BYTES_MAX.min(bytes))?;
     let mut lines = Vec::with_capacity(bytes);
+    let mut acks = None;
     for key in entry.pieces() {
         let Some(value) = context.storage.get(key.to_string()).await? else { return Ok(None) };
         let (header, piece) = unpack(&value)?;
@@ -180,15 +184,15 @@ async fn read<'c, R: Runtime>(
         if of_header != (key.partition, key.id, key.digest, key.piece, key.pieces, key.records) {
             return Err(PieceError::Damaged.into());
         }
+        acks = header.acks;
         lines.extend_from_slice(piece);
     }
     let Some(PieceKey { partition, id, digest, records, .. }) = entry.pieces().first().copied() else {
         return Ok(None);
     };
     let record_count = records as usize;
-    // What the client asked for was answered: it is at the edge. The rest is as the cluster's operator chose.
     let lines = Bytes::from(lines);
-    Ok(Some((Delivery { partition, id, digest, record_count, lines, acks: None }, share)))
+    Ok(Some((Delivery { partition, id, digest, record_count, lines, acks }, share)))
 }
 
 async fn delete<R: Runtime>(context: &Context<'_, R>, entries: &mut Vec<&Entry>) {

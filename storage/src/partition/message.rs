@@ -3,6 +3,7 @@
 use model::wire::Durability;
 use model::{BatchDigest, BatchId, Offset, ValidBatch};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use super::queue::Ticket;
 use super::replicated::Replicated;
@@ -93,6 +94,7 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub struct Pending {
     pub(super) append: Append,
+    pub(super) arrived: Instant,
     pub(super) ticket: Ticket,
     pub(super) answer: oneshot::Sender<Result<Appended, AppendError>>,
 }
@@ -103,6 +105,11 @@ impl Pending {
         self.append.batch.bytes().len()
     }
 
+    /// When it came.
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
     /// How far it is to have got when it is answered, if it says.
     pub fn acks(&self) -> Option<Durability> {
         self.append.acks
@@ -110,7 +117,7 @@ impl Pending {
 
     /// Answers it.
     pub fn answer(self, answer: Result<Appended, AppendError>) {
-        let Self { append, ticket, answer: sender } = self;
+        let Self { append, ticket, answer: sender, .. } = self;
         // The place in the queue and the bytes are given back before the client can come with its next batch.
         drop((append, ticket));
         // A client that went away does not hear of it; its retry will, by the batch's id.

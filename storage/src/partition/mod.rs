@@ -108,7 +108,7 @@ impl PartitionHandle {
             Refusal::Closed => AppendError::Closing,
         })?;
         let (answer, answered) = oneshot::channel();
-        let pending = Pending { append, ticket, answer };
+        let pending = Pending { append, arrived: tokio::time::Instant::now(), ticket, answer };
         match &self.proposals {
             Some(proposals) => proposals.try_send(pending).map_err(|_gone| self.gone())?,
             None => self.inbox.send(Message::Append(Box::new(pending))).map_err(|_gone| self.gone())?,

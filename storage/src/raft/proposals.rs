@@ -1,7 +1,9 @@
 //! The batches that wait for a replica's group to agree on them.
 //!
-//! Invariants: a batch is answered at the level that it asked for, or is told the one that was reached; batches that
-//! arrive while an entry is being written become the next one (group commit).
+//! Invariants: a batch is answered at the level that it asked for, or is told the one that was reached, and while its
+//! ingest still listens; batches that arrive while an entry is being written become the next one (group commit).
+
+use std::collections::VecDeque;
 
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use model::wire::Durability;
 use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResponse;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::group::Group;
 use super::types::{EntryData, LogId, Member, NodeId, TypeConfig};
@@ -88,28 +90,34 @@ impl Group {
     }
 
     /// Answers a round that is on this node's disk, each batch at its level.
-    async fn finish(&self, settled: Vec<Settled>, committed: Committed) {
-        let mut waiting = Vec::new();
+    async fn finish(&self, settled: Vec<Settled>, mut committed: Committed) {
+        let mut waiting = VecDeque::new();
         for Settled { pending, answer } in settled {
             let wanted = pending.acks().unwrap_or(self.shared.acks);
             match answer {
-                Ok(appended) if wanted > Durability::Leader => waiting.push((pending, appended, wanted)),
+                Ok(appended) if wanted > Durability::Leader => waiting.push_back((pending, appended, wanted)),
                 other => pending.answer(other),
             }
         }
-        if waiting.is_empty() {
-            return;
-        }
-        let index = match timeout(self.shared.timing.commit_wait_max(), committed).await {
-            Ok(Ok(Ok(response))) => response.log_id.index,
-            Ok(Ok(Err(error))) => {
-                let error = self.refusal(&error);
-                return waiting.into_iter().for_each(|(pending, ..)| pending.answer(Err(error.clone())));
-            }
-            Ok(Err(_)) | Err(_) => {
-                return waiting
-                    .into_iter()
-                    .for_each(|(pending, ..)| pending.answer(Err(AppendError::NoQuorum)));
+        let answer_by = |pending: &Pending| pending.arrived() + self.shared.timing.append_wait_max();
+        // In the order in which they came, so that the first is the first whose time is over.
+        let index = loop {
+            let Some((first, ..)) = waiting.front() else { return };
+            match timeout_at(answer_by(first), &mut committed).await {
+                Ok(Ok(Ok(response))) => break response.log_id.index,
+                Ok(outcome) => {
+                    let error = match outcome {
+                        Ok(Err(error)) => self.refusal(&error),
+                        // The replica ends.
+                        _ => AppendError::NoQuorum,
+                    };
+                    return waiting.into_iter().for_each(|(pending, ..)| pending.answer(Err(error.clone())));
+                }
+                Err(_time_is_over) => {
+                    if let Some((first, ..)) = waiting.pop_front() {
+                        first.answer(Err(AppendError::NoQuorum));
+                    }
+                }
             }
         };
         let (all, quorum): (Vec<_>, Vec<_>) =
@@ -118,14 +126,16 @@ impl Group {
             pending.answer(Ok(Appended { durability, ..appended }));
         };
         quorum.into_iter().for_each(|one| answer(one, Durability::Quorum));
-        if !all.is_empty() {
-            let reached = if self.is_everywhere(index).await { Durability::All } else { Durability::Quorum };
+        if let Some((first, ..)) = all.first() {
+            let until = answer_by(first).min(Instant::now() + self.shared.timing.all_wait_max());
+            let is_everywhere = self.is_everywhere(index, until).await;
+            let reached = if is_everywhere { Durability::All } else { Durability::Quorum };
             all.into_iter().for_each(|one| answer(one, reached));
         }
     }
 
     /// Waits, for a while, until every replica has the entry on its disk.
-    async fn is_everywhere(&self, index: u64) -> bool {
+    async fn is_everywhere(&self, index: u64, until: Instant) -> bool {
         let mut metrics = self.shared.raft.metrics();
         let has_all = metrics.wait_for(|metrics| {
             let members = metrics.membership_config.membership();
@@ -136,7 +146,7 @@ impl Group {
             };
             metrics.replication.as_ref().is_some_and(|replicas| replicas.iter().all(has))
         });
-        timeout(self.shared.timing.all_wait_max(), has_all).await.is_ok_and(|found| found.is_ok())
+        timeout_at(until, has_all).await.is_ok_and(|found| found.is_ok())
     }
 
     fn refusal(&self, error: &ClientWriteError<NodeId, Member>) -> AppendError {

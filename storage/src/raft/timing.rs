@@ -59,9 +59,15 @@ impl Timing {
         self.election_max * 2
     }
 
-    /// How long a batch waits for a majority before its client is told that there is none.
+    /// How long something waits for a majority before its client is told that there is none.
     pub fn commit_wait_max(&self) -> Duration {
         self.election_max * 4
+    }
+
+    /// As [`Self::commit_wait_max`], of a batch, whose ingest waits only so long for its answer; the wait for the last
+    /// replica included.
+    pub fn append_wait_max(&self) -> Duration {
+        self.commit_wait_max().min(model::limits::APPEND_AGREED_TIME_MAX)
     }
 
     /// How long a read waits until a majority says that this replica still leads.
