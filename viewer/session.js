@@ -237,7 +237,7 @@ export class Session {
 
   #startTail() {
     const { signal } = this.abort;
-    this.tail = { status: 'connecting', error: null, paused: false, pending: [], lost: 0, gaps: 0, received: 0, seen: new Set(), fresh: true };
+    this.tail = { status: 'connecting', error: null, paused: false, pending: [], lost: 0, gaps: 0, received: 0, seen: new Set(), fresh: true, isStale: false };
     const params = filterParams(this.state);
     params.set('last', String(Math.min(this.state.limit, 1000)));
     const { tail } = this;
@@ -248,6 +248,10 @@ export class Session {
         tail.gaps += 1;
         tail.pending.push(gapRow(missed, 'this page was too slow for them', tail.gaps));
         this.#scheduleFlush();
+      },
+      onStale: (isStale) => {
+        tail.isStale = isStale;
+        this.onChange();
       },
       onStatus: (status, error, partial) => {
         tail.status = status;

@@ -63,6 +63,8 @@ export function Notices({ session, state, onRetry }) {
     ${!error && !tail && staleness > STALENESS_SHOWN_MS && html`<div class="notice is-partial" role="status"><${Icon} name="alert" />
       <span><strong>Old.</strong> ${staleText(staleness)}</span>
       <button type="button" class="button small" onClick=${onRetry}>Search again</button></div>`}
+    ${!error && tail?.status === 'live' && tail.isStale && html`<div class="notice is-partial" role="status"><${Icon} name="alert" />
+      <span><strong>Old.</strong> A node that is followed has lost touch with the others: the newest records come when it is back.</span></div>`}
   </div>`;
 }
 

@@ -55,9 +55,10 @@ export class SseParser {
  * @param {AbortSignal} options.signal
  * @param {(rows: import('./rows.js').Row[]) => void} options.onRows in order of arrival
  * @param {(missed: number) => void} options.onGap
+ * @param {(isStale: boolean) => void} options.onStale whether a replica that is followed has lost touch with the others
  * @param {(status: 'connecting' | 'live' | 'lost', error?: ApiError | null, partial?: string | null) => void} options.onStatus
  */
-export async function follow(params, { signal, onRows, onGap, onStatus }) {
+export async function follow(params, { signal, onRows, onGap, onStale, onStatus }) {
   let lastId = null;
   let wait = RETRY_MS_MIN;
   while (!signal.aborted) {
@@ -65,11 +66,13 @@ export async function follow(params, { signal, onRows, onGap, onStatus }) {
     try {
       for await (const { opened, events } of connect(params, lastId, signal)) {
         if (opened) {
+          // What is out of touch is told anew.
+          onStale(false);
           onStatus('live', null, opened.headers.get('Partial'));
           wait = RETRY_MS_MIN;
         } else {
           lastId = events.findLast((event) => event.id !== null)?.id ?? lastId;
-          deliver(events, onRows, onGap, (partial) => onStatus('live', null, partial));
+          deliver(events, { onRows, onGap, onStale }, (partial) => onStatus('live', null, partial));
         }
       }
       if (!signal.aborted) onStatus('lost', new ApiError({ kind: 'network', title: 'The live tail was closed by the node' }));
@@ -115,7 +118,7 @@ function lost(detail) {
   return new ApiError({ kind: 'network', title: 'The live tail broke off', detail });
 }
 
-function deliver(events, onRows, onGap, onPartial) {
+function deliver(events, { onRows, onGap, onStale }, onPartial) {
   let rows = [];
   for (const event of events) {
     if (event.event === 'record') {
@@ -127,6 +130,8 @@ function deliver(events, onRows, onGap, onPartial) {
     } else if (event.event === 'partial') {
       // A node was lost, or is back.
       onPartial(JSON.parse(event.data).partial ?? null);
+    } else if (event.event === 'stale') {
+      onStale(JSON.parse(event.data).staleness !== null);
     }
   }
   if (rows.length > 0) onRows(rows);

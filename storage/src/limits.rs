@@ -175,6 +175,9 @@ pub const TAIL_THREADS: usize = 2;
 /// After how much silence a tail says that it is alive.
 pub const TAIL_HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// The pause between two looks of a tail whether the replicas that it reads are in touch with the others.
+pub const TAIL_TOUCH_PAUSE: Duration = Duration::from_millis(500);
+
 /// After how much silence another node's tail is given up: three heartbeats.
 pub const PEER_TAIL_SILENCE_MAX: Duration = Duration::from_secs(45);
 

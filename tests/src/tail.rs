@@ -39,6 +39,11 @@ impl Tail {
         Self { response, bytes: Vec::new(), last_id: last_id.to_owned() }
     }
 
+    /// A header of the answer; empty where it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.response.headers().get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+    }
+
     /// The id with which another tail goes on.
     pub fn last_id(&self) -> &str {
         &self.last_id

@@ -145,7 +145,8 @@ export class MockNode {
     const after = request.headers['last-event-id'];
     const earlier = after === undefined ? this.stored.filter(passes).slice(-Number(params.get('last') ?? 10)) : this.stored.slice(Number(after) + 1);
     earlier.forEach(push);
-    const tail = { push, gap: (missed) => response.write(`event: gap\ndata: {"missed":${missed}}\n\n`), end: () => response.end() };
+    const tell = (event, data) => response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    const tail = { push, gap: (missed) => tell('gap', { missed }), stale: (staleness) => tell('stale', { staleness }), end: () => response.end() };
     this.tails.add(tail);
     response.on('close', () => this.tails.delete(tail));
   }

@@ -259,6 +259,17 @@ test('more than a page can hold while paused is counted, not kept', async () => 
   await page.locator('.gap', { hasText: '1,000 records missing here: they came while the tail was paused' }).waitFor();
 });
 
+test('a tail of a node that lost touch with the others says so until it is back', async () => {
+  await open('?tail=1&limit=100');
+  const notice = page.locator('.notice.is-partial', { hasText: 'has lost touch with the others' });
+  assert.equal(await notice.count(), 0);
+  for (const tail of node.tails) tail.stale('2300');
+  await notice.waitFor();
+  assert.deepEqual(await axe(page), []);
+  for (const tail of node.tails) tail.stale(null);
+  await notice.waitFor({ state: 'detached' });
+});
+
 test('a tail whose connection breaks says so and goes on where it was', async () => {
   await open('?tail=1&limit=100');
   await stats(/^Live · 100 records/);

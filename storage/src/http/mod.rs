@@ -27,6 +27,7 @@ mod server;
 mod services;
 mod tail;
 mod tls_server;
+mod touch;
 mod viewer;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use memchr::memchr;
@@ -18,7 +18,7 @@ use super::Shared;
 use super::scope;
 use super::tail::LAST_EVENT_ID;
 use crate::limits;
-use crate::query::{Lack, PeerError, Positions, Share, TailEvent};
+use crate::query::{Lack, PeerError, Positions, Share, Staleness, TailEvent};
 
 /// What another node says.
 #[derive(Debug)]
@@ -31,7 +31,11 @@ pub(super) enum FromPeer {
         positions: Positions,
         /// What it lacks itself.
         partial: Option<String>,
+        /// How old may be what it knows, if it says.
+        staleness: Option<Staleness>,
     },
+    /// Replicas that it reads have lost touch with the others, and know nothing newer than this; or are back.
+    Stale(Option<Staleness>),
     /// It does not answer now; it is tried again.
     Lost(Lack),
     /// It does not hold what is asked for, or is this node.
@@ -129,7 +133,9 @@ impl PeerTail {
         sender: &mpsc::Sender<(usize, FromPeer)>,
     ) -> Result<std::convert::Infallible, Ended> {
         let (headers, mut body) = self.open().await?;
-        let partial = headers.get(wire::PARTIAL).and_then(|partial| partial.to_str().ok()).map(str::to_owned);
+        let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let partial = header(wire::PARTIAL).map(str::to_owned);
+        let staleness = header(wire::STALENESS).and_then(|age| age.parse().ok());
         let mut parser = EventParser::default();
         loop {
             let frame = within(limits::PEER_TAIL_SILENCE_MAX, body.frame()).await?;
@@ -137,7 +143,7 @@ impl PeerTail {
             let Ok(data) = frame.into_data() else { continue };
             let mut events = Vec::new();
             parser.take(&data, &mut events)?;
-            for heard in self.understand(events, &partial)? {
+            for heard in self.understand(events, &partial, staleness)? {
                 let has_begun = matches!(heard, FromPeer::Begun { .. });
                 sender.send((number, heard)).await.map_err(|_gone| Ended::Unwanted)?;
                 if has_begun {
@@ -173,6 +179,7 @@ impl PeerTail {
         &mut self,
         events: Vec<Event>,
         partial: &Option<String>,
+        staleness: Option<Staleness>,
     ) -> Result<Vec<FromPeer>, PeerError> {
         let mut heard = Vec::new();
         let mut told = Vec::new();
@@ -199,8 +206,15 @@ impl PeerTail {
                     let positions: Positions = id.parse().map_err(|()| PeerError::NotUnderstood)?;
                     self.positions = Some(positions.clone());
                     self.has_begun = true;
-                    heard.push(FromPeer::Begun { positions, partial: partial.clone() });
+                    heard.push(FromPeer::Begun { positions, partial: partial.clone(), staleness });
                 }
+                b"stale" => {
+                    let Stale { staleness } =
+                        serde_json::from_slice(&data).map_err(|_| PeerError::NotUnderstood)?;
+                    let age = staleness.map(|age| age.parse().map_err(|_| PeerError::NotUnderstood));
+                    heard.push(FromPeer::Stale(age.transpose()?));
+                }
+                // Of a newer node.
                 _ => {}
             }
         }
@@ -214,6 +228,12 @@ impl PeerTail {
 #[derive(serde::Deserialize)]
 struct Gap {
     missed: u64,
+}
+
+/// The data of a `stale` event.
+#[derive(serde::Deserialize)]
+struct Stale {
+    staleness: Option<String>,
 }
 
 async fn within<T>(time_max: Duration, work: impl Future<Output = T>) -> Result<T, PeerError> {

@@ -89,19 +89,28 @@ fn held_of(shared: &Shared, share: Share) -> Share {
 impl Scope {
     /// How old may be what this node itself reads for it; nothing where each partition has one copy.
     pub(super) fn staleness(&self, shared: &Shared, partition: Option<Partition>) -> Option<Staleness> {
-        let share = match self {
-            Self::Node(share) => share,
-            Self::Cluster(plan) => &plan.own,
-        };
-        let groups = shared.app.replication.as_ref()?.groups().iter();
-        let read = groups.filter(|group| {
-            let of_group = group.partition();
-            partition.is_none_or(|partition| partition == of_group)
-                && share.contains(of_group)
-                && shared.app.has_copy(of_group)
-        });
-        read.map(staleness_of).max()
+        match self {
+            Self::Node(share) => staleness_of_share(shared, share, partition),
+            Self::Cluster(plan) => staleness_of_share(shared, &plan.own, partition),
+        }
     }
+}
+
+/// How old may be what this node knows of its share, or of one partition in it; nothing where each partition has one
+/// copy.
+pub(super) fn staleness_of_share(
+    shared: &Shared,
+    share: &Share,
+    partition: Option<Partition>,
+) -> Option<Staleness> {
+    let groups = shared.app.replication.as_ref()?.groups().iter();
+    let read = groups.filter(|group| {
+        let of_group = group.partition();
+        partition.is_none_or(|partition| partition == of_group)
+            && share.contains(of_group)
+            && shared.app.has_copy(of_group)
+    });
+    read.map(staleness_of).max()
 }
 
 /// How old may be what a replica knows.

@@ -1,7 +1,7 @@
 //! `GET /v1/tail`: the newest records, then those that come, as server-sent events.
 //!
 //! Events: `record`; `gap` for records that a slow reader misses; `begin` once, between what was there and what comes;
-//! `partial` when a node is lost, or is back. From `begin` on each has an id, the positions of all partitions, with
+//! `partial` when a node is lost, or is back; `stale` when a replica that is read loses touch with the others, or is back. From `begin` on each has an id, the positions of all partitions, with
 //! which a later tail goes on. Invariants: what is held for a reader is a few pieces, whatever it leaves unread; no record
 //! is told twice; a tail ends when its reader goes or the node stops.
 
@@ -23,11 +23,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::error::ApiError;
 use super::peer_tail::{FromPeer, PeerTail};
 use super::scope::{self, Scope};
+use super::search::say_staleness;
+use super::touch::Touch;
 use super::{Shared, parameters};
 use crate::limits;
 use crate::query::{
-    Filter, Lack, ParameterError, PeerError, Plan, PoolError, Positions, TailBegin, TailBounds, TailEvent,
-    TailQuery, TailRecord,
+    Filter, Lack, ParameterError, PeerError, Plan, PoolError, Positions, Share, Staleness, TailBegin,
+    TailBounds, TailEvent, TailQuery, TailRecord,
 };
 
 /// The header with which a client says how far it got.
@@ -88,7 +90,10 @@ pub(super) async fn tail(State(shared): State<Shared>, request: Request) -> Resu
     let positions = resumed.clone().unwrap_or_default();
     let mut own = shared.app.queries.tail_begin(query.clone(), resumed, tails.bounds).await?;
     own.lacks.extend(plan.nowhere.iter().map(|partition| Lack::Nowhere(*partition)));
+    let silence_max = shared.app.replication.as_ref().map(|cluster| cluster.silence_max());
     let mut tail = Tail {
+        share: plan.own.clone(),
+        touch: silence_max.map(Touch::new),
         filter: Arc::new(query.filter),
         positions,
         own_positions: own.positions.clone(),
@@ -102,10 +107,13 @@ pub(super) async fn tail(State(shared): State<Shared>, request: Request) -> Resu
         _place: place,
     };
     let urls: Vec<&str> = plan.calls.iter().map(|(url, _)| url.as_str()).collect();
-    let (begun, partial) = tail.begin(own, &urls, query.last).await?;
+    let begun = tail.begin(own, &urls, query.last).await?;
     let (sender, chunks) = mpsc::channel(1);
-    tokio::spawn(tail.run(begun, sender));
-    Ok(response(chunks, partial))
+    let Begun { text, partial, staleness } = begun;
+    tokio::spawn(tail.run(text, sender));
+    let mut response = response(chunks, partial);
+    say_staleness(response.headers_mut(), staleness);
+    Ok(response)
 }
 
 fn response(chunks: mpsc::Receiver<Bytes>, partial: Option<String>) -> Response {
@@ -139,6 +147,18 @@ enum Happened {
     Heard(usize, FromPeer),
     /// It is time to look for what is new.
     LookTime,
+    /// It is time to look whether the replicas that are read are in touch.
+    TouchTime,
+}
+
+/// How a tail begins.
+struct Begun {
+    /// Its first piece.
+    text: Vec<u8>,
+    /// What that lacks.
+    partial: Option<String>,
+    /// How old may be what it was made of, where partitions have several copies.
+    staleness: Option<Staleness>,
 }
 
 /// A tail that is followed.
@@ -148,6 +168,10 @@ struct Tail {
     positions: Positions,
     /// The same of this node's.
     own_positions: Positions,
+    /// What this node itself reads.
+    share: Share,
+    /// Who of those that are read has lost touch; nothing where each partition has one copy.
+    touch: Option<Touch>,
     /// By node, what is not told.
     lacks: BTreeMap<usize, Lack>,
     peers: mpsc::Receiver<(usize, FromPeer)>,
@@ -161,13 +185,10 @@ struct Tail {
 }
 
 impl Tail {
-    /// Waits for the other nodes' beginnings, for a while. Returns the first piece, and what it lacks.
-    async fn begin(
-        &mut self,
-        own: TailBegin,
-        peers: &[&str],
-        last: usize,
-    ) -> Result<(Vec<u8>, Option<String>), ApiError> {
+    /// Waits for the other nodes' beginnings, for a while.
+    async fn begin(&mut self, own: TailBegin, peers: &[&str], last: usize) -> Result<Begun, ApiError> {
+        // What was read was known then.
+        let mut oldest = self.own_staleness();
         let TailBegin { mut records, positions, lacks } = own;
         self.positions.update(&positions);
         let mut lacks: Vec<String> = lacks.iter().map(ToString::to_string).collect();
@@ -178,11 +199,14 @@ impl Tail {
             let Ok(Some((number, heard))) = timeout_at(deadline, self.peers.recv()).await else { break };
             match heard {
                 FromPeer::Events(events) => records.extend(events.into_iter().filter_map(record)),
-                FromPeer::Begun { positions, partial } => {
+                FromPeer::Begun { positions, partial, staleness } => {
                     self.positions.update(&positions);
                     lacks.extend(partial);
+                    oldest = oldest.max(staleness);
+                    self.note_staleness(number, staleness);
                     waiting.retain(|waiting| *waiting != number);
                 }
+                FromPeer::Stale(staleness) => self.note_staleness(number, staleness),
                 FromPeer::Lost(lack) => {
                     self.lacks.insert(number, lack);
                     waiting.retain(|waiting| *waiting != number);
@@ -206,12 +230,14 @@ impl Tail {
         // Two nodes may have told the same.
         records.dedup_by_key(|record| (record.partition, record.offset));
         let first = records.len().saturating_sub(last);
-        let mut out = Vec::new();
+        let mut text = Vec::new();
         for record in records.iter().skip(first) {
-            write_event(&mut out, "record", None, |out| record.encode(out));
+            write_event(&mut text, "record", None, |out| record.encode(out));
         }
-        write_event(&mut out, "begin", Some(&self.positions), |out| out.extend_from_slice(b"{}"));
-        Ok((out, (!lacks.is_empty()).then(|| lacks.join(", "))))
+        write_event(&mut text, "begin", Some(&self.positions), |out| out.extend_from_slice(b"{}"));
+        self.tell_touch(&mut text);
+        let partial = (!lacks.is_empty()).then(|| lacks.join(", "));
+        Ok(Begun { text, partial, staleness: oldest })
     }
 
     /// Tells until the reader is gone, or the node stops.
@@ -221,6 +247,7 @@ impl Tail {
         let (mut is_new, mut look_at) = (true, Instant::now());
         // Counted from what was sent last: what comes and does not pass is silence to the reader.
         let mut quiet_until = Instant::now() + self.bounds.heartbeat;
+        let mut touch_at = Instant::now() + limits::TAIL_TOUCH_PAUSE;
         loop {
             if !out.is_empty() {
                 if !self.send(&sender, std::mem::take(&mut out)).await {
@@ -239,11 +266,16 @@ impl Tail {
                     Err(_gone) => return,
                 },
                 () = sleep_until(look_at), if is_new => happened = Happened::LookTime,
+                () = sleep_until(touch_at), if self.touch.is_some() => happened = Happened::TouchTime,
                 () = sleep_until(quiet_until) => out.extend_from_slice(b":\n\n"),
             }
             match happened {
                 Happened::Nothing => {}
                 Happened::Heard(number, heard) => self.take(number, heard, &mut out),
+                Happened::TouchTime => {
+                    self.tell_touch(&mut out);
+                    touch_at = Instant::now() + limits::TAIL_TOUCH_PAUSE;
+                }
                 Happened::LookTime => {
                     match self.look(&mut out).await {
                         Ok(has_more) => is_new = has_more,
@@ -284,18 +316,23 @@ impl Tail {
             // It has not begun, or not again: what was there before is not news.
             FromPeer::Events(_) if self.lacks.contains_key(&number) => {}
             FromPeer::Events(events) => events.into_iter().for_each(|event| self.tell(event, out)),
-            FromPeer::Begun { positions, .. } => {
+            FromPeer::Stale(staleness) => self.note_staleness(number, staleness),
+            FromPeer::Begun { positions, staleness, .. } => {
                 self.positions.update(&positions);
+                self.note_staleness(number, staleness);
                 if self.lacks.remove(&number).is_some() {
                     self.tell_lacks(out);
                 }
             }
             FromPeer::Lost(lack) => {
+                // It tells nothing any more, be it old or not.
+                self.note_staleness(number, None);
                 if self.lacks.insert(number, lack).is_none() {
                     self.tell_lacks(out);
                 }
             }
             FromPeer::NotHeld => {
+                self.note_staleness(number, None);
                 if self.lacks.remove(&number).is_some() {
                     self.tell_lacks(out);
                 }
@@ -318,6 +355,27 @@ impl Tail {
                 });
             }
         }
+    }
+
+    /// How old may be what this node itself reads.
+    fn own_staleness(&self) -> Option<Staleness> {
+        scope::staleness_of_share(&self.shared, &self.share, self.filter.partition)
+    }
+
+    fn note_staleness(&mut self, number: usize, staleness: Option<Staleness>) {
+        if let Some(touch) = &mut self.touch {
+            touch.note_peer(number, staleness);
+        }
+    }
+
+    /// Tells whether a replica that is read has lost touch, or all are back, if the reader does not know it.
+    fn tell_touch(&mut self, out: &mut Vec<u8>) {
+        let own = self.own_staleness();
+        let Some(change) = self.touch.as_mut().and_then(|touch| touch.change(own)) else { return };
+        write_event(out, "stale", Some(&self.positions), |out| match change {
+            Some(age) => out.extend_from_slice(format!("{{\"staleness\":\"{age}\"}}").as_bytes()),
+            None => out.extend_from_slice(b"{\"staleness\":null}"),
+        });
     }
 
     fn tell_lacks(&self, out: &mut Vec<u8>) {

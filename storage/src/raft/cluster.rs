@@ -128,6 +128,11 @@ impl Cluster {
         &self.secret
     }
 
+    /// For how long a replica that is in touch with the others may not have heard from them.
+    pub fn silence_max(&self) -> Duration {
+        self.timing.quorum_silence_max()
+    }
+
     /// Asks other nodes.
     pub fn client(&self) -> &NodeClient {
         &self.client

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::EnrichedRecord;
+use model::wire::STALENESS;
 use tests::records::{SERVICES, record};
 use tests::tail::{Tail, Told};
 use tests::{Cluster, ClusterSpec};
@@ -69,4 +70,47 @@ async fn a_tail_tells_all_that_is_acknowledged_once_though_a_node_dies_and_the_r
     // It does not hold up a node that is told to stop.
     assert!(timeout(TOLD_MAX, cluster.nodes[0].stop()).await.unwrap().success());
     while timeout(TOLD_MAX, tail.next()).await.unwrap().is_some() {}
+}
+
+/// The next event that is no record; records that come meanwhile are passed over.
+async fn told(tail: &mut Tail) -> (String, serde_json::Value) {
+    loop {
+        match timeout(TOLD_MAX, tail.next()).await.expect("more is told").expect("the tail goes on") {
+            Told::Record(..) => {}
+            Told::Other(name, data) => return (name, data),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tail_says_how_old_what_it_tells_may_be_and_when_a_replica_loses_touch_and_is_back() {
+    let mut cluster = ClusterSpec::default().nodes(3).replicas(3).partitions(2).start().await;
+    cluster.leaders().await;
+    let url = cluster.nodes[0].url("/v1/tail?last=0");
+    let mut tail = Tail::open(&cluster.client, &url, "").await;
+    let age: u64 = tail.header(STALENESS).parse().unwrap();
+    assert!(age < 2_000, "it is in touch: {age}");
+    assert_eq!(told(&mut tail).await.0, "begin");
+    send(&cluster, 0).await;
+    // It is the only one left, be it leader or follower of this or that partition.
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    let (name, data) = told(&mut tail).await;
+    assert_eq!(name, "stale");
+    let age: u64 = data["staleness"].as_str().unwrap().parse().unwrap();
+    assert!(age > 2_000, "as long as two election timeouts: {age}");
+    // Whoever comes now is told at once, and in the header.
+    let mut later = Tail::open(&cluster.client, &url, "").await;
+    assert!(later.header(STALENESS).parse::<u64>().unwrap() >= age);
+    assert_eq!((told(&mut later).await.0, told(&mut later).await.0), ("begin".into(), "stale".into()));
+    for place in [1, 2] {
+        cluster.nodes[place].start_serving().await;
+    }
+    for tail in [&mut tail, &mut later] {
+        assert_eq!(told(tail).await, ("stale".to_owned(), serde_json::json!({ "staleness": null })));
+    }
+    cluster.drain_wals().await;
+    send(&cluster, 1).await;
+    let mut records = BTreeMap::new();
+    read(&mut later, &mut records, ROUND_RECORDS).await;
 }

@@ -112,6 +112,7 @@ async fn a_tail_begins_with_the_newest_of_all_nodes_and_goes_on_at_another_where
     let mut tail = Tail::open(&cluster, 0, "last=5", "").await;
     assert_eq!(tail.headers["content-type"], "text/event-stream");
     assert_eq!(tail.partial(), "");
+    assert!(!tail.headers.contains_key("edgelog-staleness"), "each partition has one copy");
     assert_eq!(tail.begun().await.0, [1015, 1016, 1017, 1018, 1019]);
     for (partition, time) in [(0, 2000), (3, 2001), (2, 2002), (1, 2003)] {
         append_at(&cluster, partition, time).await;
