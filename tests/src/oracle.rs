@@ -88,7 +88,19 @@ impl Oracle {
     /// # Panics
     /// When anything is not as it has to be; the message tells what, with examples.
     pub fn assert_holds(&self, stored: &Stored) {
-        let faults = self.faults(stored);
+        self.assert_none(&self.faults(stored));
+    }
+
+    /// As [`Self::assert_holds`], where retention deletes the oldest records: of what a connection sent to a partition
+    /// the first may be gone, and nothing behind anything that is there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn assert_holds_the_newest(&self, stored: &Stored) {
+        self.assert_none(&self.faults_among_the_newest(stored));
+    }
+
+    fn assert_none(&self, faults: &Faults) {
         let tell = |(kind, cases): (&&str, &Vec<String>)| {
             let examples: Vec<&str> = cases.iter().take(EXAMPLES_MAX).map(String::as_str).collect();
             format!("{} {kind}:\n    {}\n", cases.len(), examples.join("\n    "))
@@ -104,6 +116,25 @@ impl Oracle {
 
     /// All faults.
     pub fn faults(&self, stored: &Stored) -> Faults {
+        self.faults_but(stored, |_origin, _record| false)
+    }
+
+    fn faults_among_the_newest(&self, stored: &Stored) -> Faults {
+        let mut oldest: HashMap<(u16, u32), u64> = HashMap::new();
+        for (partition, records) in stored {
+            for (connection, place) in records.iter().filter_map(|record| records::origin(&record.message)) {
+                let first = oldest.entry((*partition, connection)).or_insert(place);
+                *first = place.min(*first);
+            }
+        }
+        self.faults_but(stored, |(connection, place), record| {
+            let partition = records::partition_of(&record.service, self.partitions);
+            oldest.get(&(partition, connection)).is_none_or(|first| place < *first)
+        })
+    }
+
+    /// All faults, where records may be gone of which `may_be_gone` says so.
+    fn faults_but(&self, stored: &Stored, may_be_gone: impl Fn((u32, u64), &Record) -> bool) -> Faults {
         let mut faults = Faults::new();
         let mut note = |kind, text: String| faults.entry(kind).or_default().push(text);
         let mut seen = HashSet::new();
@@ -139,8 +170,9 @@ impl Oracle {
                 }
             }
         }
-        let is_missing =
-            |origin: &(u32, u64), sent: &Sent| sent.fate == Fate::Acked && !seen.contains(origin);
+        let is_missing = |origin: &(u32, u64), sent: &Sent| {
+            sent.fate == Fate::Acked && !seen.contains(origin) && !may_be_gone(*origin, &sent.record)
+        };
         for (_, sent) in self.sent.iter().filter(|(origin, sent)| is_missing(origin, sent)) {
             note("acked and missing", format!("{:?}", sent.record));
         }
@@ -233,6 +265,27 @@ mod tests {
                 .for_each(|records| records.retain(|record| !in_doubt.contains(&record.message)));
         };
         assert_eq!(faults_after(without), []);
+    }
+
+    #[test]
+    fn retention_may_take_the_first_and_nothing_behind_them() {
+        let ledger = ledger();
+        let faults = |stored: &Stored| {
+            let faults = Oracle::new(PARTITIONS, vec![ledger.clone()]).faults_among_the_newest(stored);
+            faults.into_iter().map(|(kind, cases)| (kind, cases.len())).collect::<Vec<_>>()
+        };
+        let mut stored = stored(&ledger);
+        // A whole batch's worth, for the second one is in doubt.
+        let first: HashSet<_> = ledger.batches[0].0.iter().map(|record| record.message.clone()).collect();
+        let records = stored.get_mut(&0).unwrap();
+        records.retain(|record| !first.contains(&record.message));
+        assert_eq!(faults(&stored), []);
+        let last = ledger.batches.iter().rfind(|(_, fate)| *fate == Fate::Acked).unwrap().0.clone();
+        let is_of_last = |message: &str| last.iter().any(|record| record.message == message);
+        let records = stored.get_mut(&0).unwrap();
+        let place = records.iter().position(|record| is_of_last(&record.message)).unwrap();
+        records.remove(place);
+        assert_eq!(faults(&stored), [("acked and missing", 1)]);
     }
 
     #[test]

@@ -21,6 +21,14 @@ pub fn seeded() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
+/// How often a test kills what it kills; `EDGELOG_KILL_ROUNDS` says otherwise.
+const KILL_ROUNDS: usize = 5;
+
+/// How often a test of crashes kills a process.
+pub fn kill_rounds() -> usize {
+    std::env::var("EDGELOG_KILL_ROUNDS").map_or(KILL_ROUNDS, |text| text.parse().expect("a whole number"))
+}
+
 /// A number that another run, test or call hardly ever draws: for names that must not meet.
 pub fn nonce() -> u64 {
     RandomState::new().hash_one(std::process::id())

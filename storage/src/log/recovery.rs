@@ -1,9 +1,11 @@
 //! What a crash left of the last segment: where its whole batches end, and what in front of that is damaged.
 //!
-//! A crash loses any part of what was not synced, in any order, but it never alters what was. Each header says how
-//! many batches were flushed before it was written. Below the highest such count nothing can be torn: a mismatch
-//! there is damage, and is kept. From there on it is a torn tail if nothing whole follows, or if the bytes never
-//! reached the disk: those are sectors of zeros or lie beyond the file's end, and JSON holds no zero byte.
+//! A crash loses any part of what was not synced, in any order, but it alters nothing. Each header says how many batches
+//! were flushed before it was written. Below the highest such count nothing can be torn: a mismatch there is damage, and
+//! is kept. From there on it is a torn tail if the bytes never reached the disk: those are sectors of zeros or lie beyond
+//! the file's end, and JSON holds no zero byte. Bytes that are there and wrong were written, and perhaps flushed and
+//! acknowledged: they are damage too. So is the last header, if it is there and wrong and its batch's lines are all there:
+//! they tell where it ended.
 //!
 //! A disk that lied about its syncs, or a hand that cut the file, can also leave flushed batches at the very end
 //! without bytes. There is nothing of them to keep: they are cut like a torn tail, and counted as lost.
@@ -80,6 +82,7 @@ pub(super) fn recover(
     let checker = data.filter(|_| known_end.is_none()).map(DataChecker::new);
     let mut survey = Survey::new(base_offset, checker, flushed_batches);
     index.scan(slot_count(index_bytes), |batch, header| survey.add(batch, header))?;
+    survey.end_by_lines(data_bytes);
     if survey.found_unknown {
         return Err(RecoveryError::Unknown);
     }
@@ -140,11 +143,18 @@ struct Slot {
     from: Place,
     /// Not known for a header that is wrong until the next that is right.
     to: Option<Place>,
+    /// Whether its header is wrong, and its lines said where it ends.
+    is_ended_by_lines: bool,
 }
 
 impl Slot {
-    fn may_be_whole(&self) -> bool {
-        matches!(self.state, State::Whole | State::Unreadable)
+    /// Whether all of it was written, whatever became of it.
+    fn was_written(&self) -> bool {
+        match self.state {
+            State::Whole | State::Unreadable | State::WrongBytes => true,
+            State::WrongHeader => self.is_ended_by_lines,
+            State::AbsentHeader | State::TornBytes => false,
+        }
     }
 
     fn is_torn(&self) -> bool {
@@ -162,6 +172,8 @@ struct Survey<'a> {
     /// The highest count of flushed batches that is known, or that any header names.
     flushed_batches: u32,
     found_unknown: bool,
+    /// Whether the last header is not what was written there, and the one before it is.
+    ends_altered: bool,
     checker: Option<DataChecker<'a>>,
 }
 
@@ -173,11 +185,13 @@ impl<'a> Survey<'a> {
             is_next_exact: true,
             flushed_batches,
             found_unknown: false,
+            ends_altered: false,
             checker,
         }
     }
 
     fn add(&mut self, batch: u32, header: Result<BatchHeader, Undecodable>) {
+        self.ends_altered = self.is_next_exact && matches!(header, Err(Undecodable::Checksum));
         match header {
             Ok(header) if self.continues(batch, &header) => self.add_right_header(&header),
             Err(Undecodable::Absent) => self.add_bad_header(State::AbsentHeader),
@@ -202,14 +216,14 @@ impl<'a> Survey<'a> {
         let to = Place { offset: header.end_offset(), position: header.end_position() };
         self.resolve_bad_headers(from);
         let state = self.checker.as_mut().map_or(State::Whole, |checker| checker.check(header));
-        self.slots.push(Slot { state, from, to: Some(to) });
+        self.slots.push(Slot { state, from, to: Some(to), is_ended_by_lines: false });
         self.flushed_batches = self.flushed_batches.max(header.flushed_batches);
         self.next = to;
         self.is_next_exact = true;
     }
 
     fn add_bad_header(&mut self, state: State) {
-        self.slots.push(Slot { state, from: self.next, to: None });
+        self.slots.push(Slot { state, from: self.next, to: None, is_ended_by_lines: false });
         self.is_next_exact = false;
     }
 
@@ -217,6 +231,19 @@ impl<'a> Survey<'a> {
     fn resolve_bad_headers(&mut self, to: Place) {
         for slot in self.slots.iter_mut().rev().take_while(|slot| slot.to.is_none()) {
             slot.to = Some(to);
+        }
+    }
+
+    /// An altered header at the very end: an entry is on the disk whole or not at all, so it was written. If what was
+    /// written for it is all there, to the file's end, its batch is no torn one.
+    fn end_by_lines(&mut self, data_bytes: u64) {
+        let Some(last) = self.slots.last_mut().filter(|_| self.ends_altered) else { return };
+        let lines =
+            self.checker.as_mut().and_then(|checker| checker.whole_lines(last.from.position, data_bytes));
+        if let Some(lines) = lines {
+            let to = Place { offset: last.from.offset.plus(lines), position: data_bytes };
+            (last.to, last.is_ended_by_lines) = (Some(to), true);
+            self.next = to;
         }
     }
 
@@ -233,11 +260,11 @@ impl<'a> Survey<'a> {
         let flushed = self.flushed_batches as usize;
         let (sure, unsure) = self.slots.split_at_checked(flushed).unwrap_or((&self.slots, &[]));
         let before_torn = unsure.iter().take_while(|slot| !slot.is_torn());
-        let whole_after = before_torn.enumerate().filter(|(_, slot)| slot.may_be_whole()).last();
+        let whole_after = before_torn.enumerate().filter(|(_, slot)| slot.was_written()).last();
         if let Some((place, _)) = whole_after {
             return (flushed + place + 1) as u32;
         }
-        if unsure.iter().any(Slot::may_be_whole) {
+        if unsure.iter().any(Slot::was_written) {
             return flushed as u32;
         }
         (sure.len() - sure.iter().rev().take_while(|slot| slot.is_torn()).count()) as u32
@@ -326,22 +353,33 @@ impl<'a> DataChecker<'a> {
     fn check(&mut self, header: &BatchHeader) -> State {
         let mut hasher = crc32fast::Hasher::new();
         let mut sectors = Sectors::from(header.position);
-        match self.each_piece(header, |piece| hasher.update(piece)) {
+        let (from, to) = (header.position, header.end_position());
+        match self.each_piece(from, to, |piece| hasher.update(piece)) {
             Err(_) => return State::Unreadable,
             Ok(false) => return State::TornBytes,
             Ok(true) if hasher.finalize() == header.crc => return State::Whole,
             Ok(true) => {}
         }
-        match self.each_piece(header, |piece| sectors.add(piece)) {
+        match self.each_piece(from, to, |piece| sectors.add(piece)) {
             Err(_) => State::Unreadable,
             Ok(_) if sectors.end() => State::TornBytes,
             Ok(_) => State::WrongBytes,
         }
     }
 
-    /// Hands a batch's bytes out piece by piece; false when the file ends before.
-    fn each_piece(&mut self, header: &BatchHeader, mut visit: impl FnMut(&[u8])) -> io::Result<bool> {
-        let (mut position, end) = (header.position, header.end_position());
+    /// How many lines there are from one position to another, if it is whole ones and no byte was never written.
+    fn whole_lines(&mut self, from: u64, to: u64) -> Option<u64> {
+        let (mut lines, mut last, mut has_zero) = (0, 0, false);
+        let is_there = self.each_piece(from, to, |piece| {
+            lines += memchr::memchr_iter(b'\n', piece).count() as u64;
+            has_zero |= memchr::memchr(0, piece).is_some();
+            last = piece.last().copied().unwrap_or(last);
+        });
+        (is_there.is_ok_and(|is_there| is_there) && last == b'\n' && !has_zero).then_some(lines)
+    }
+
+    /// Hands bytes out piece by piece; false when the file ends before.
+    fn each_piece(&mut self, mut position: u64, end: u64, mut visit: impl FnMut(&[u8])) -> io::Result<bool> {
         while position < end {
             if position < self.start || position >= self.start + self.filled as u64 {
                 self.refill(position, end)?;

@@ -21,8 +21,8 @@ use super::state::GroupState;
 use super::types::{Entry, EntryData, LogId, SavedMembership, StorageError, TypeConfig, Vote, log_id};
 use crate::limits;
 use crate::log::{
-    EntryBatch, EntryExtent, EntryKind, EntryReader, LogError, LogReader, NewBatch, PartitionLog, Publisher,
-    RecoveryReport, Staging,
+    DamageKind, EntryBatch, EntryExtent, EntryKind, EntryReader, LogError, LogReader, NewBatch, PartitionLog,
+    Publisher, RecoveryReport, Staging,
 };
 use crate::partition::{LogAccess, LogContent, LogEntry};
 
@@ -127,7 +127,8 @@ impl FoundLog {
         if has_lost {
             // Before anything is cut off: a crash in between would leave a shorter log that looks whole.
             // What cannot be told of a damaged log was not its end, or a leader tells of it.
-            state.set_lost(entries.last().ok().flatten().map(|extent| raft_id(&extent)));
+            let last = entries.last_readable().ok().flatten().map(|extent| raft_id(&extent));
+            state.set_lost(if ends_unreadably(log, report) { Some(after(last)) } else { last });
         }
         if has_lost || is_new {
             // From now on the directory is a replica's, which must not come back without what it has promised.
@@ -275,6 +276,17 @@ impl StoreShared {
         };
         Ok(Entry { log_id: id, payload })
     }
+}
+
+/// Whether the log's last entry was written, and its header cannot be read.
+fn ends_unreadably(log: &PartitionLog, report: &RecoveryReport) -> bool {
+    let end = log.written_end();
+    report.damage.iter().any(|damage| damage.kind == DamageKind::Header && damage.end_offset == end)
+}
+
+/// At the least the place of an entry after this one: the one that there was may be of a later term.
+fn after(last: Option<LogId>) -> LogId {
+    last.map_or_else(|| log_id(0, 0), |last| LogId { index: last.index + 1, ..last })
 }
 
 /// Where an entry lies, as the library counts.

@@ -10,13 +10,6 @@ use tests::oracle::{Fate, Ledger, Oracle};
 use tests::records::record;
 use tests::{Cluster, ClusterSpec, files, random};
 
-/// How often a node is killed; `EDGELOG_KILL_ROUNDS` says otherwise.
-const KILL_ROUNDS: usize = 5;
-
-fn kill_rounds() -> usize {
-    std::env::var("EDGELOG_KILL_ROUNDS").map_or(KILL_ROUNDS, |text| text.parse().unwrap())
-}
-
 /// A cluster whose ingest keeps nothing: what storage does not take, its clients repeat.
 fn without_wal() -> ClusterSpec {
     ClusterSpec::default().variable("wal", "off")
@@ -43,7 +36,7 @@ async fn every_acked_record_is_there_once_after_kill_9_under_load() {
     let mut random = random::seeded();
     let mut cluster = without_wal().start().await;
     let load = load(&cluster, random.random());
-    for _ in 0..kill_rounds() {
+    for _ in 0..random::kill_rounds() {
         load.progress(random.random_range(1..60)).await;
         let victim = random.random_range(0..cluster.nodes.len());
         cluster.nodes[victim].kill();

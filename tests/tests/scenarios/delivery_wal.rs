@@ -9,8 +9,8 @@ use tests::oracle::{Fate, Ledger, Oracle};
 use tests::records::RecordSource;
 use tests::{Cluster, ClusterSpec, Node, random};
 
-/// How often the ingest is killed; `EDGELOG_KILL_ROUNDS` says otherwise.
-const KILL_ROUNDS: usize = 8;
+/// How often the ingest is killed at least: by turns with and without a node, and each of these a few times.
+const KILL_ROUNDS_MIN: usize = 8;
 
 async fn assert_holds(cluster: &Cluster, ledgers: Vec<Ledger>) {
     let oracle = Oracle::new(cluster.partitions(), ledgers);
@@ -82,7 +82,7 @@ async fn a_full_wal_survives_its_host_and_is_replayed_by_its_successor() {
 #[tokio::test]
 async fn an_ingest_killed_at_any_moment_loses_nothing_and_doubles_nothing() {
     let mut random = random::seeded();
-    let rounds = std::env::var("EDGELOG_KILL_ROUNDS").map_or(KILL_ROUNDS, |text| text.parse().unwrap());
+    let rounds = random::kill_rounds().max(KILL_ROUNDS_MIN);
     let mut cluster = ClusterSpec::default().start().await;
     let urls = vec![cluster.url("/v1/logs")];
     let spec = LoadSpec { urls, connections: 4, batch_records_max: 30, given_up: 0.3, seed: random.random() };

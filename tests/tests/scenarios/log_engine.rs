@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use model::wire::{self, AppendAnswer};
 use model::{BatchId, EnrichedRecord, Partition, Tenant};
+use rand::RngExt;
 use tests::client::answer;
 use tests::isolated::{fill_up, on_small_disk};
 use tests::load::{Load, LoadSpec};
 use tests::oracle::Oracle;
 use tests::programs::programs;
-use tests::{Answer, Client, ClusterSpec, Node, eventually, files, random};
+use tests::{Answer, Client, Cluster, ClusterSpec, Node, eventually, files, random};
 
 /// What a node may take of the machine's memory, whatever is stored.
 const MEMORY_BYTES_MAX: u64 = 100_000_000;
@@ -184,8 +185,8 @@ async fn segments_that_roll_and_are_compressed_under_load_survive_kill_9() {
         given_up: 0.3,
         seed: random::nonce(),
     });
-    for _ in 0..3 {
-        load.progress(80).await;
+    for _ in 0..random::kill_rounds() {
+        load.progress(50).await;
         cluster.nodes[0].kill();
         cluster.nodes[0].start().await;
     }
@@ -201,6 +202,51 @@ async fn segments_that_roll_and_are_compressed_under_load_survive_kill_9() {
         .await;
     assert!(cluster.nodes[0].stop().await.success());
     assert_sound(dirs[0].parent().unwrap());
+}
+
+#[tokio::test]
+async fn retention_and_compression_under_load_take_the_oldest_and_nothing_else_through_kill_9() {
+    let mut random = random::seeded();
+    let spec = ClusterSpec::default().nodes(1).partitions(2).variable("wal", "off");
+    // Both at every turn: whatever a kill meets, it is the middle of something.
+    let spec = spec.node_flag("--segment-bytes", "16KiB").node_flag("--compress-age", "1ms");
+    let mut cluster = spec.node_flag("--retention-bytes", "96KiB").start().await;
+    let load = Load::start(&LoadSpec {
+        urls: vec![cluster.url("/v1/logs")],
+        connections: 4,
+        batch_records_max: 30,
+        given_up: 0.3,
+        seed: random.random(),
+    });
+    let first_offsets = async |cluster: &Cluster| {
+        let described = cluster.described_by(0).await;
+        described.partitions.iter().map(|state| state.first_offset.get()).collect::<Vec<_>>()
+    };
+    for _ in 0..random::kill_rounds() {
+        let before = first_offsets(&cluster).await;
+        let is_on = async || {
+            let now = first_offsets(&cluster).await;
+            before.iter().zip(&now).all(|(before, now)| before < now).then_some(())
+        };
+        eventually("retention goes on", Duration::from_secs(40), is_on).await;
+        load.progress(random.random_range(1..20)).await;
+        cluster.nodes[0].kill();
+        cluster.nodes[0].start().await;
+        let after = first_offsets(&cluster).await;
+        assert!(before.iter().zip(&after).all(|(before, after)| before < after), "what is gone stays gone");
+    }
+    load.progress(20).await;
+    let ledgers = load.finish().await;
+    let stored = cluster.stored().await;
+    let oracle = Oracle::new(cluster.partitions(), ledgers);
+    oracle.assert_holds_the_newest(&stored);
+    for (partition, records) in &stored {
+        let state = &cluster.described_by(0).await.partitions[usize::from(*partition)];
+        let kept = state.high_watermark.get() - state.first_offset.get();
+        assert!(records.len() as u64 >= kept && kept > 100, "{partition}: {} of {kept}", records.len());
+    }
+    assert!(cluster.nodes[0].stop().await.success());
+    assert_sound(cluster.nodes[0].partition_dir(0).parent().unwrap());
 }
 
 fn names(dir: &Path) -> Vec<String> {

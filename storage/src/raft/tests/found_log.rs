@@ -145,3 +145,26 @@ fn blanks_without_a_replicas_state_are_no_new_log() {
     let (mut log, report) = open(&disk);
     assert!(matches!(FoundLog::prepare(&mut log, &report), Err(FoundLogError::NotReplicated)));
 }
+
+#[test]
+fn a_replica_whose_last_entry_was_altered_after_a_crash_does_not_vote_without_it() {
+    // It is acknowledged, and no later entry says that it was flushed; nor does what is known to be applied.
+    for part in [".batches", ".jsonl"] {
+        let disk = replica(Some(5));
+        let name = disk.names().into_iter().filter(|name| name.ends_with(part)).max().unwrap();
+        let path = Path::new(DIR).join(name);
+        let mut bytes = disk.read(&path);
+        let place = bytes.len() - 30;
+        bytes[place] ^= 1;
+        disk.put(&path, &bytes);
+        let (mut log, report) = open(&copy_of(&disk));
+        FoundLog::prepare(&mut log, &report).unwrap();
+        assert_eq!(log.last_index(), Some(ENTRIES - 1), "{part}");
+        let mut state = state_of(&log);
+        assert!(state.is_refilling(), "{part}: {state:?}");
+        for (applied, has) in [(ENTRIES - 2, false), (ENTRIES - 1, true)] {
+            state.set_applied(log_id(1, applied));
+            assert_eq!(state.has_what_it_had(), has, "{part}: {applied}");
+        }
+    }
+}
