@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::outbound::default_port;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -25,7 +26,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use crate::limits;
 use crate::metrics::{Forward, Metrics};
-use crate::outbound::{AllowedHosts, default_port};
+use crate::outbound::AllowedHosts;
 
 tokio::task_local! {
     /// The connect time-out of the request that is being sent. The pool calls the connector without telling it

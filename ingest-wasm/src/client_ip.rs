@@ -8,6 +8,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use model::outbound::Network;
+
 use crate::message::Headers;
 
 /// The header in which the runtime appends the peer's address and port.
@@ -34,13 +36,6 @@ impl fmt::Display for ClientIp {
 /// The proxies whose word on the client's address is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Network>);
-
-/// An address, or those that begin as it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
-    address: IpAddr,
-    prefix_bits: u32,
-}
 
 impl ClientIp {
     /// The client's address by these headers.
@@ -99,29 +94,6 @@ impl FromStr for TrustedProxies {
             })
         };
         entries.map(network).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl Network {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) =
-            text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().ok()?;
-        let bits_max = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = match prefix {
-            None => bits_max,
-            Some(digits) => digits.parse().ok().filter(|bits| *bits <= bits_max)?,
-        };
-        Some(Self { address, prefix_bits })
-    }
-
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        let differing_bits = match (self.address, address) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => (ours.to_bits() ^ theirs.to_bits()).leading_zeros(),
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => (ours.to_bits() ^ theirs.to_bits()).leading_zeros(),
-            _ => return false,
-        };
-        differing_bits >= self.prefix_bits
     }
 }
 

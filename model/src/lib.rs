@@ -10,6 +10,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod line;
+pub mod outbound;
 pub mod problem;
 pub mod record;
 pub mod route;

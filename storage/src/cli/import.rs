@@ -248,9 +248,8 @@ impl Iterator for Lines<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Tool;
     use super::super::tests::{line, run_tool};
-    use super::super::verify::VerifyArgs;
+    use super::super::{DirArgs, Tool};
     use super::*;
 
     fn args(file: &Path, into: &Path) -> ImportArgs {
@@ -272,7 +271,7 @@ mod tests {
 
         let stored = std::fs::read_to_string(into.join("partition-3/00000000000000000000.jsonl")).unwrap();
         assert_eq!(stored, text);
-        let (outcome, _) = run_tool(&Tool::Verify(VerifyArgs { dir: into, json: false }));
+        let (outcome, _) = run_tool(&Tool::Verify(DirArgs { dir: into, json: false }));
         assert_eq!(outcome.unwrap(), Outcome::Sound);
     }
 

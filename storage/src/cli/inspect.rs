@@ -2,25 +2,13 @@
 
 use std::fmt;
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Outcome, ToolError, partitions_in, write_json};
+use super::{DirArgs, Outcome, ToolError, partitions_in, write_json};
 use crate::log::{LogSnapshot, RealDisk, SegmentStatus};
-
-/// What to inspect.
-#[derive(Args, Clone, Debug)]
-pub struct InspectArgs {
-    /// A node's data directory, or one partition's
-    pub dir: PathBuf,
-    /// Answer as JSON
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// A partition's state.
 #[derive(Debug, Serialize)]
@@ -53,7 +41,7 @@ struct SegmentReport {
     damaged_places: u64,
 }
 
-pub(super) fn inspect(args: &InspectArgs, out: &mut dyn Write) -> Result<Outcome, ToolError> {
+pub(super) fn inspect(args: &DirArgs, out: &mut dyn Write) -> Result<Outcome, ToolError> {
     let mut reports = Vec::new();
     for (partition, dir) in partitions_in(&args.dir)? {
         let snapshot = LogSnapshot::open(Arc::new(RealDisk), &dir, partition)?;
@@ -173,7 +161,7 @@ mod tests {
     #[test]
     fn a_table_and_json_show_partitions_segments_times_and_sizes() {
         let temp = data_dir(&[5, 3]);
-        let args = |json| Tool::Inspect(InspectArgs { dir: temp.path().to_owned(), json });
+        let args = |json| Tool::Inspect(DirArgs { dir: temp.path().to_owned(), json });
         let (outcome, text) = run_tool(&args(false));
         assert_eq!(outcome.unwrap(), Outcome::Sound);
         assert!(text.contains("partition 0: offsets 0 to 5, sound"), "{text}");
@@ -191,7 +179,7 @@ mod tests {
     #[test]
     fn a_directory_without_partitions_is_named() {
         let temp = tempfile::tempdir().unwrap();
-        let (outcome, _) = run_tool(&Tool::Inspect(InspectArgs { dir: temp.path().to_owned(), json: false }));
+        let (outcome, _) = run_tool(&Tool::Inspect(DirArgs { dir: temp.path().to_owned(), json: false }));
         assert!(matches!(outcome, Err(ToolError::NoPartitions(_))));
     }
 }

@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use model::Partition;
 
 use crate::log::{self, LogError};
@@ -24,17 +24,15 @@ use crate::log::{self, LogError};
 pub use doctor::{DoctorArgs, doctor};
 pub use forget::ForgetArgs;
 pub use import::ImportArgs;
-pub use inspect::InspectArgs;
 pub use operate::{DrainArgs, MoveArgs, OperateError};
-pub use verify::VerifyArgs;
 
 /// A subcommand.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Tool {
     /// Show a data directory's partitions and segments: offsets, times, sizes, health
-    Inspect(InspectArgs),
+    Inspect(DirArgs),
     /// Read everything and check every checksum; exit code 1 and the exact place if anything is damaged
-    Verify(VerifyArgs),
+    Verify(DirArgs),
     /// Append the records of a plain JSONL file, such as the Go service's partition-0.log
     Import(ImportArgs),
     /// Move every replica off a node of a running cluster, so that it can be stopped for good
@@ -43,6 +41,16 @@ pub enum Tool {
     Move(MoveArgs),
     /// Delete the files of replicas that a node of a cluster let go, while its daemon is stopped
     Forget(ForgetArgs),
+}
+
+/// What to look at.
+#[derive(Args, Clone, Debug)]
+pub struct DirArgs {
+    /// A node's data directory, or one partition's
+    pub dir: PathBuf,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What a subcommand found.

@@ -2,24 +2,13 @@
 
 use std::fmt;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use clap::Args;
 use serde::Serialize;
 
-use super::{Outcome, ToolError, partitions_in, write_json};
+use super::{DirArgs, Outcome, ToolError, partitions_in, write_json};
 use crate::log::{Damage, LogSnapshot, RealDisk};
-
-/// What to verify.
-#[derive(Args, Clone, Debug)]
-pub struct VerifyArgs {
-    /// A node's data directory, or one partition's
-    pub dir: PathBuf,
-    /// Answer as JSON
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// What is sound of a partition, and what is not.
 #[derive(Debug, Serialize)]
@@ -45,7 +34,7 @@ struct Place {
     what: String,
 }
 
-pub(super) fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<Outcome, ToolError> {
+pub(super) fn verify(args: &DirArgs, out: &mut dyn Write) -> Result<Outcome, ToolError> {
     let mut reports = Vec::new();
     for (partition, dir) in partitions_in(&args.dir)? {
         let snapshot = LogSnapshot::open(Arc::new(RealDisk), &dir, partition)?;
@@ -128,8 +117,7 @@ mod tests {
     #[test]
     fn a_sound_directory_is_said_to_be_sound() {
         let temp = data_dir(&[5, 3]);
-        let (outcome, text) =
-            run_tool(&Tool::Verify(VerifyArgs { dir: temp.path().to_owned(), json: false }));
+        let (outcome, text) = run_tool(&Tool::Verify(DirArgs { dir: temp.path().to_owned(), json: false }));
         assert_eq!(outcome.unwrap(), Outcome::Sound);
         assert!(text.contains("partition 1: 3 batches, 3 records"), "{text}");
     }
@@ -142,8 +130,7 @@ mod tests {
         let second_line = data.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         data[second_line + 20] ^= 1;
         std::fs::write(&victim, &data).unwrap();
-        let (outcome, text) =
-            run_tool(&Tool::Verify(VerifyArgs { dir: temp.path().to_owned(), json: false }));
+        let (outcome, text) = run_tool(&Tool::Verify(DirArgs { dir: temp.path().to_owned(), json: false }));
         assert_eq!(outcome.unwrap(), Outcome::Damaged);
         let place =
             format!("segment 00000000000000000000 at byte {second_line}, offsets 1 to 2: the bytes do not");
@@ -160,7 +147,7 @@ mod tests {
         let mut data = std::fs::read(&victim).unwrap();
         data.extend_from_slice(b"{\"half");
         std::fs::write(&victim, &data).unwrap();
-        let (outcome, text) = run_tool(&Tool::Verify(VerifyArgs { dir: partition, json: false }));
+        let (outcome, text) = run_tool(&Tool::Verify(DirArgs { dir: partition, json: false }));
         assert_eq!(outcome.unwrap(), Outcome::Sound);
         assert!(text.contains("6 bytes of a torn batch at the end"), "{text}");
         assert_eq!(std::fs::read(&victim).unwrap(), data, "looking changes nothing");
@@ -174,7 +161,7 @@ mod tests {
         let mut data = std::fs::read(&victim).unwrap();
         data[20] ^= 1;
         std::fs::write(&victim, &data).unwrap();
-        let args = VerifyArgs { dir: temp.path().to_owned(), json: true };
+        let args = DirArgs { dir: temp.path().to_owned(), json: true };
         let (outcome, text) = run_tool(&Tool::Verify(args));
         assert_eq!(outcome.unwrap(), Outcome::Damaged);
         let reports: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
@@ -189,7 +176,7 @@ mod tests {
         let victim = temp.path().join("partition-0/00000000000000000000.jsonl");
         let data = std::fs::read(&victim).unwrap();
         std::fs::write(&victim, &data[..data.len() / 2]).unwrap();
-        let args = VerifyArgs { dir: temp.path().to_owned(), json: false };
+        let args = DirArgs { dir: temp.path().to_owned(), json: false };
         let (outcome, text) = run_tool(&Tool::Verify(args));
         assert_eq!(outcome.unwrap(), Outcome::Damaged);
         assert!(text.contains("3 flushed records from offset 2 on are gone"), "{text}");

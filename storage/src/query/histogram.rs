@@ -12,7 +12,7 @@ use super::drive;
 use super::filter::{Filter, as_text};
 use super::key::{Direction, Key, Order};
 use super::parse::{Cut, HistogramQuery};
-use super::scan::{Sink, Wanted};
+use super::scan::Sink;
 use super::search::in_parallel;
 use super::stats::{Lack, Stats};
 use super::units::{Indexed, Snapshot};
@@ -217,10 +217,6 @@ impl Counts {
 }
 
 impl Sink for Counts {
-    fn wants(&self, _key: Key) -> Wanted {
-        Wanted::Yes
-    }
-
     fn needs_fields(&self) -> bool {
         true
     }

@@ -10,7 +10,7 @@ use super::deadline::Watch;
 use super::drive;
 use super::filter::{Filter, as_text};
 use super::key::{Direction, Key, Order};
-use super::scan::{Sink, Wanted};
+use super::scan::Sink;
 use super::stats::{Lack, Stats};
 use super::units::{Indexed, Snapshot};
 use crate::index::{Columns, Fields, Group};
@@ -101,10 +101,6 @@ impl Counts {
 }
 
 impl Sink for Counts {
-    fn wants(&self, _key: Key) -> Wanted {
-        Wanted::Yes
-    }
-
     fn needs_fields(&self) -> bool {
         true
     }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::ensure;
 use serde_json::{Value, json};
 
 use super::disk_usage::DiskUsage;
@@ -136,17 +135,7 @@ impl Rig<'_> {
         let ingest_usage = ingest.usage()?;
         let storage_usage = storage.iter_mut().map(Part::usage).collect::<anyhow::Result<Vec<_>>>()?;
         ingest.stop()?;
-        let mut disk = DiskUsage::default();
-        for (number, part) in (1..).zip(storage) {
-            part.stop()?;
-            disk += DiskUsage::of(&dir.join(format!("storage-{number}")))?;
-        }
-        ensure!(
-            disk.records == seen.acked,
-            "{} records were acknowledged, but {} lie on the disk",
-            seen.acked,
-            disk.records
-        );
+        let disk = parts::stop_storage(storage, &dir, seen.acked)?;
         std::fs::remove_dir_all(&dir)?;
         let floor = bare_loop(&dir, disk.jsonl_bytes, records.div_ceil(batch.into()))?;
         Ok(Round { seen, storage: storage_usage, ingest: ingest_usage, disk, floor })

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
+use super::disk_usage::DiskUsage;
 use crate::cargo::Programs;
 use crate::process::Process;
 use crate::{cluster, probe, proc_stats, workspace};
@@ -127,4 +128,23 @@ pub(crate) fn empty_dir(name: &str) -> anyhow::Result<std::path::PathBuf> {
     }
     std::fs::create_dir_all(&dir).with_context(|| format!("could not make {}", dir.display()))?;
     Ok(dir)
+}
+
+/// Stops the storage nodes that were started with their data below `dir`, which have to hold what was acknowledged;
+/// answers what they have on the disk.
+///
+/// # Errors
+/// One does not stop, or records are missing.
+pub(crate) fn stop_storage(storage: Vec<Part>, dir: &Path, acked: u64) -> anyhow::Result<DiskUsage> {
+    let mut disk = DiskUsage::default();
+    for (number, part) in (1..).zip(storage) {
+        part.stop()?;
+        disk += DiskUsage::of(&dir.join(format!("storage-{number}")))?;
+    }
+    ensure!(
+        disk.records == acked,
+        "{acked} records were acknowledged, but {} lie on the disks",
+        disk.records
+    );
+    Ok(disk)
 }

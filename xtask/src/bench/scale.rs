@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
-use super::disk_usage::DiskUsage;
 use super::figures::{Figure, per_million, two_decimals, whole};
 use super::load::{self, Load, Seen};
 use super::parts::{self, Part};
@@ -117,17 +116,7 @@ fn measure(
     for ingest in ingests {
         ingest.stop()?;
     }
-    let mut disk = DiskUsage::default();
-    for (number, part) in (1..).zip(storage) {
-        part.stop()?;
-        disk += DiskUsage::of(&dir.join(format!("storage-{number}")))?;
-    }
-    ensure!(
-        disk.records == round.seen.acked,
-        "{} records were acknowledged, but {} lie on the disks",
-        round.seen.acked,
-        disk.records
-    );
+    parts::stop_storage(storage, &dir, round.seen.acked)?;
     fs::remove_dir_all(&dir)?;
     Ok(round)
 }
