@@ -42,6 +42,8 @@ pub struct ClusterSpec {
     replicas: usize,
     cables: Vec<Cable>,
     disks: BTreeMap<usize, PathBuf>,
+    other_program: Option<PathBuf>,
+    found_data: Option<PathBuf>,
 }
 
 impl Default for ClusterSpec {
@@ -60,6 +62,8 @@ impl Default for ClusterSpec {
             replicas: 1,
             cables: Vec::new(),
             disks: BTreeMap::new(),
+            other_program: None,
+            found_data: None,
         }
     }
 }
@@ -139,6 +143,20 @@ impl ClusterSpec {
     #[must_use]
     pub fn disk_of(mut self, node: usize, dir: &Path) -> Self {
         self.disks.insert(node, dir.to_owned());
+        self
+    }
+
+    /// The nodes run this program instead of the one that is tested, until they are upgraded.
+    #[must_use]
+    pub fn other_program(mut self, program: &Path) -> Self {
+        self.other_program = Some(program.to_owned());
+        self
+    }
+
+    /// The nodes find their data directories as they are below this one, by their names.
+    #[must_use]
+    pub fn found_data(mut self, dir: &Path) -> Self {
+        self.found_data = Some(dir.to_owned());
         self
     }
 
@@ -239,6 +257,12 @@ impl ClusterSpec {
                 let mut node = Node::new(dir, &name, run.to_vec(), &self.node_flags);
                 if let Some(disk) = self.disks.get(&place) {
                     node = node.with_data_in(disk);
+                }
+                if let Some(program) = &self.other_program {
+                    node = node.with_program(program);
+                }
+                if let Some(found) = &self.found_data {
+                    files::copy_dir(&found.join(&name), node.data_dir());
                 }
                 if let Some(cable) = cables.next() { node.at(cable) } else { node }
             })

@@ -21,6 +21,23 @@ pub fn segments(partition_dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// Copies a directory with all that is below it.
+///
+/// # Panics
+/// When it cannot be read, or written.
+pub fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&from, &to);
+        } else {
+            fs::copy(from, to).unwrap();
+        }
+    }
+}
+
 /// The lines of a partition, without their newlines.
 ///
 /// # Panics

@@ -30,6 +30,8 @@ pub struct Node {
     partitions: Vec<u16>,
     data_dir: PathBuf,
     flags: Vec<String>,
+    /// What runs instead of the program that is tested.
+    other_program: Option<PathBuf>,
     place: Place,
     client: Client,
     // Ends before its log is shown.
@@ -45,6 +47,7 @@ impl Node {
             partitions,
             data_dir: dir.join(name),
             flags: flags.to_vec(),
+            other_program: None,
             place: Place::Here(Port::free()),
             client: Client::new(),
             process: None,
@@ -57,6 +60,18 @@ impl Node {
     pub fn with_data_in(mut self, dir: &Path) -> Self {
         self.data_dir = dir.join(&self.name);
         self
+    }
+
+    /// The node runs this program instead of the one that is tested, until it is upgraded.
+    #[must_use]
+    pub fn with_program(mut self, program: &Path) -> Self {
+        self.other_program = Some(program.to_owned());
+        self
+    }
+
+    /// From the next start on the node runs the program that is tested.
+    pub fn upgrade(&mut self) {
+        self.other_program = None;
     }
 
     /// The node is started at the end of this cable.
@@ -92,6 +107,11 @@ impl Node {
     /// One more flag from the next start on.
     pub fn add_flag(&mut self, name: &str, value: &str) {
         self.flags.extend([name.to_owned(), value.to_owned()]);
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// The directory of one partition.
@@ -142,7 +162,7 @@ impl Node {
             partitions.join(","),
         ];
         arguments.extend_from_slice(&self.flags);
-        let storage = &programs().storage;
+        let storage = self.other_program.as_ref().unwrap_or(&programs().storage);
         let (program, arguments) = match &self.place {
             Place::Here(_) => (storage.clone(), arguments),
             Place::There(cable) => in_namespace(&cable.namespace, storage, arguments),

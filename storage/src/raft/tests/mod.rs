@@ -9,3 +9,4 @@ mod reads;
 mod replica;
 mod simulation;
 mod suite;
+mod wire;
