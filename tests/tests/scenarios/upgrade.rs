@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
 use model::EnrichedRecord;
 use rand::RngExt;
@@ -16,11 +16,15 @@ use tests::load::{Load, LoadSpec};
 use tests::oracle::{Fate, Oracle};
 use tests::programs::programs;
 use tests::{Cluster, ClusterSpec, files, random};
+use tokio::process::Command;
+use tokio::time::timeout;
 
 /// Names the program of the version before.
 const BEFORE: &str = "EDGELOG_TEST_STORAGE_BEFORE";
 /// Who sent the fixtures' records.
 const SENDER_BEFORE: &str = "before";
+/// How long a node may take to refuse what it finds.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
 /// How many records each partition of the fixtures has.
 const RECORDS_BEFORE: usize = 60;
 
@@ -108,8 +112,8 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-#[test]
-fn what_a_later_version_has_written_is_refused_by_name_and_left_as_it_is() {
+#[tokio::test]
+async fn what_a_later_version_has_written_is_refused_by_name_and_left_as_it_is() {
     for (file, place) in ENTRIES {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("node-1");
@@ -120,7 +124,8 @@ fn what_a_later_version_has_written_is_refused_by_name_and_left_as_it_is() {
         let mut command = Command::new(&programs().storage);
         command.args(["--listen", "127.0.0.1:0", "--partitions", "0,1", "--replicas", "3", "--data"]);
         command.arg(&data).args(["--peers", "http://127.0.0.1:1,http://127.0.0.1:2,http://127.0.0.1:3"]);
-        let output = command.output().unwrap();
+        let ended = timeout(REFUSED_MAX, command.kill_on_drop(true).output()).await;
+        let output = ended.unwrap_or_else(|_| panic!("{file} at {place} is not refused")).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{file}");
         let reason = format!("{} has a format that this version does not know", path.display());
