@@ -19,4 +19,6 @@ pub mod outbound;
 pub mod partition;
 pub mod query;
 pub mod raft;
+#[cfg(test)]
+mod simulated;
 pub mod tls;

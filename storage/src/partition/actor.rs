@@ -6,9 +6,10 @@
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use model::Offset;
+use tokio::time::Instant;
 
 use super::dedup::HotBatches;
 use super::message::{AppendError, Message, Pending};
@@ -52,30 +53,47 @@ impl Actor {
     pub(super) fn run(mut self) -> Result<(), LogError> {
         let mut round = Round::default();
         // Dropped before the round is: those who wait for it hear why.
-        let _guard = PanicGuard(Arc::clone(&self.stopped));
+        let _guard = PanicGuard::new(Arc::clone(&self.stopped));
         loop {
             let first = self.inbox.recv_timeout(self.wait());
-            let flow = match first {
-                Ok(Message::Append(pending)) => self.commit_all_waiting(*pending, &mut round),
-                Ok(Message::Replicated(work)) => {
-                    self.replicate(*work);
-                    ControlFlow::Continue(())
-                }
-                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
-                Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
-            };
-            if flow.is_break() {
-                return self.log.close();
-            }
-            self.sync_if_due();
-            if Instant::now() >= self.maintain_at {
-                self.maintain();
+            if self.turn(first, &mut round).is_break() {
+                return self.close();
             }
         }
     }
 
+    /// Does what came, with all that waits behind it, and what is due.
+    pub(super) fn turn(
+        &mut self,
+        first: Result<Message, RecvTimeoutError>,
+        round: &mut Round,
+    ) -> ControlFlow<()> {
+        match first {
+            Ok(Message::Append(pending)) => self.commit_all_waiting(*pending, round)?,
+            Ok(Message::Replicated(work)) => self.replicate(*work),
+            Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        self.sync_if_due();
+        if Instant::now() >= self.maintain_at {
+            self.maintain();
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Closes the log.
+    pub(super) fn close(self) -> Result<(), LogError> {
+        self.log.close()
+    }
+
+    /// What has come, without waiting for it.
+    #[cfg(test)]
+    pub(super) fn try_next(&self) -> Result<Message, std::sync::mpsc::TryRecvError> {
+        self.inbox.try_recv()
+    }
+
     /// How long nothing is to be done, unless a message comes.
-    fn wait(&self) -> Duration {
+    pub(super) fn wait(&self) -> Duration {
         let until_maintenance = self.maintain_at.saturating_duration_since(Instant::now());
         let until_sync = self.log.time_to_sync(unix_now_ms()).unwrap_or(Duration::MAX);
         until_maintenance.min(until_sync)
@@ -192,7 +210,13 @@ impl Actor {
 }
 
 /// Says that the partition takes no more writes when its thread panics: nobody else is there to say it.
-struct PanicGuard(Arc<OnceLock<Arc<str>>>);
+pub(super) struct PanicGuard(Arc<OnceLock<Arc<str>>>);
+
+impl PanicGuard {
+    pub(super) fn new(stopped: Arc<OnceLock<Arc<str>>>) -> Self {
+        Self(stopped)
+    }
+}
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {

@@ -8,14 +8,16 @@
 
 mod actor;
 mod dedup;
+mod inbox;
 mod message;
 mod queue;
 mod replicated;
 mod round;
 #[cfg(test)]
+mod stepped;
+#[cfg(test)]
 mod tests;
 
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -25,10 +27,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub use message::{Append, AppendError, Appended, Pending};
 pub use queue::{QueueDepth, QueueLimits};
 pub use replicated::{LogAccess, LogContent, LogEntry, Proposal, Settled};
+#[cfg(test)]
+pub(crate) use stepped::start_stepped;
 
 use crate::log::{LogError, LogReader, PartitionLog};
 use crate::metrics::PartitionMetrics;
 use actor::Actor;
+use inbox::Inbox;
 use message::Message;
 use queue::{Queue, Refusal};
 
@@ -36,7 +41,7 @@ use queue::{Queue, Refusal};
 #[derive(Clone, Debug)]
 pub struct PartitionHandle {
     partition: Partition,
-    inbox: Sender<Message>,
+    inbox: Inbox,
     queue: Arc<Queue>,
     reader: LogReader,
     stopped: Arc<OnceLock<Arc<str>>>,
@@ -80,16 +85,27 @@ pub fn start(
     queue_limits: QueueLimits,
     metrics: PartitionMetrics,
 ) -> std::io::Result<(PartitionHandle, PartitionThread)> {
+    let (handle, actor) = parts(partition, log, queue_limits, metrics);
+    let thread =
+        std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || actor.run())?;
+    Ok((handle, PartitionThread { partition, thread }))
+}
+
+/// The actor of `log`, and the way to it.
+fn parts(
+    partition: Partition,
+    log: PartitionLog,
+    queue_limits: QueueLimits,
+    metrics: PartitionMetrics,
+) -> (PartitionHandle, Actor) {
     // Not bounded by itself: each message but the last holds a ticket of the queue, which is.
     let (inbox, messages) = std::sync::mpsc::channel();
+    let inbox = Inbox::new(inbox);
     let queue = Queue::new(queue_limits);
     let stopped = Arc::new(OnceLock::new());
     let reader = log.reader();
     let actor = Actor::new(log, messages, Arc::clone(&queue), Arc::clone(&stopped), metrics);
-    let thread =
-        std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || actor.run())?;
-    let handle = PartitionHandle { partition, inbox, queue, reader, stopped, proposals: None };
-    Ok((handle, PartitionThread { partition, thread }))
+    (PartitionHandle { partition, inbox, queue, reader, stopped, proposals: None }, actor)
 }
 
 impl PartitionHandle {

@@ -7,7 +7,6 @@
 //! Invariant: an answer from here follows the sync. Must not know how replicas agree.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use model::Offset;
 use parking_lot::Mutex;
@@ -15,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::actor::{Actor, refusal};
 use super::dedup::HotBatches;
+use super::inbox::Inbox;
 use super::message::{AppendError, Appended, Message, Pending};
 use super::round::Round;
 use crate::clock::unix_now_ms;
@@ -110,7 +110,7 @@ pub(super) enum Replicated {
 /// The way to a replicated log's actor.
 #[derive(Clone, Debug)]
 pub struct LogAccess {
-    inbox: Sender<Message>,
+    inbox: Inbox,
 }
 
 impl Proposal {
@@ -131,7 +131,7 @@ impl Proposal {
 }
 
 impl LogAccess {
-    pub(super) fn new(inbox: Sender<Message>) -> Self {
+    pub(super) fn new(inbox: Inbox) -> Self {
         Self { inbox }
     }
 

@@ -39,6 +39,9 @@ impl Patience {
         } else if response.vote.leader_id.term > request.vote.leader_id.term {
             // It has the term now, and nothing else is against it.
             self.timing.second_try_wait(HexId::random().0)
+        } else if response.vote.leader_id.term == request.vote.leader_id.term {
+            // The other stood too, or gave its vote to one that did: who of them leads is heard of soon, or nobody does.
+            self.timing.split_wait(HexId::random().0)
         } else {
             return;
         };
@@ -73,13 +76,15 @@ mod tests {
     }
 
     #[test]
-    fn who_is_behind_gives_way_and_who_is_only_late_stands_again_at_once() {
+    fn who_is_behind_gives_way_and_who_is_only_late_or_was_not_alone_stands_again_soon() {
         for _ in 0..100 {
-            let usual = wait_after(4, 10);
-            let (behind, late) = (wait_after(4, 11), wait_after(5, 9));
+            // The other has heard its leader a moment ago.
+            let usual = wait_after(3, 10);
+            let (behind, late, split) = (wait_after(4, 11), wait_after(5, 9), wait_after(4, 10));
             assert!(usual >= ELECTION && usual < ELECTION * 2, "{usual:?}");
             assert!(behind >= ELECTION * 2, "{behind:?}");
             assert!(late < ELECTION / 2, "{late:?}");
+            assert!(split < ELECTION * 7 / 10, "votes were split: {split:?}");
             assert!(wait_after(9, 11) >= ELECTION * 2, "to be behind is what counts");
         }
     }

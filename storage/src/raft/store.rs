@@ -298,6 +298,11 @@ pub(super) fn raft_id(extent: &EntryExtent) -> LogId {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
+    #[cfg(test)]
+    if crate::simulated::is_entered() {
+        crate::simulated::pause().await;
+        return work();
+    }
     let broken_off = |_| LogError::Stopped { cause: Arc::from("the reading was broken off") };
     tokio::task::spawn_blocking(work).await.map_err(broken_off)?
 }

@@ -39,6 +39,12 @@ impl Timing {
         self.election_max.mul_f64(0.05 + (chance % 1000) as f64 / 1000.0 * 0.25)
     }
 
+    /// How long a replica waits to stand again that stood at the same moment as another. A vote is on the disk before it is
+    /// sent, so that what lies between the two has to be longer than a disk takes.
+    pub fn split_wait(&self, chance: u64) -> Duration {
+        self.election_max.mul_f64(0.05 + (chance % 1000) as f64 / 1000.0 * 0.6)
+    }
+
     /// How long one request between replicas may take; what was stored meanwhile is not sent again.
     pub fn request(&self) -> Duration {
         self.election_max * 2 / 5

@@ -31,6 +31,12 @@ impl Figure {
         self.0.last().copied().unwrap_or(f64::NAN)
     }
 
+    /// The value that this share of all is not above.
+    pub(crate) fn at_share(&self, share: f64) -> f64 {
+        let place = (share * self.0.len() as f64).ceil() as usize;
+        self.0.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    }
+
     /// `median (lowest)`, or the only value.
     pub(crate) fn cost(&self, show: impl Fn(f64) -> String) -> String {
         self.shown(self.lowest(), show)
@@ -39,6 +45,11 @@ impl Figure {
     /// `median (highest)`, or the only value.
     pub(crate) fn speed(&self, show: impl Fn(f64) -> String) -> String {
         self.shown(self.highest(), show)
+    }
+
+    /// All values together.
+    pub(crate) fn sum(&self) -> f64 {
+        self.0.iter().sum()
     }
 
     /// All of it.
@@ -91,6 +102,9 @@ mod tests {
         assert_eq!(figure.speed(whole), "2 (3)");
         assert_eq!(Figure::of(&[5.0], |value| *value).cost(two_decimals), "5.00");
         assert_eq!(Figure::of(&[4.0, 8.0], |value| *value).median(), 4.0);
+        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(Figure::of(&hundred, |value| *value).at_share(0.99), 99.0);
+        assert_eq!(Figure::of(&hundred[..20], |value| *value).at_share(0.99), 20.0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! what is compared take turns: a machine's speed swings more than what is measured.
 
 mod bodies;
+pub(crate) mod cluster;
 pub(crate) mod component;
 mod disk_usage;
 mod figures;

@@ -54,6 +54,26 @@ impl Part {
         Self::start(Process::start(name, programs.path("storage")?, &arguments, &dir.join("log"))?)
     }
 
+    /// One of the nodes of a cluster whose partitions have a copy on each, with its data in `dir/NAME`.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub(crate) fn replica(
+        programs: &Programs,
+        dir: &Path,
+        name: &str,
+        nodes: &[SocketAddr],
+        place: usize,
+        partitions: &[u16],
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
+        let listen = *nodes.get(place).context("there is no such node")?;
+        let copies = u16::try_from(nodes.len())?;
+        let mut arguments = cluster::storage_arguments(listen, &dir.join(name), partitions, nodes, copies);
+        arguments.extend(["--fsync", "always"].iter().chain(more).map(OsString::from));
+        Self::start(Process::start(name, programs.path("storage")?, &arguments, &dir.join("log"))?)
+    }
+
     /// The ingest in front of these nodes.
     ///
     /// # Errors

@@ -30,6 +30,40 @@ pub(crate) struct Posts<'a> {
     pub(crate) connections: usize,
 }
 
+/// What a node said to one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// The answer's status.
+    pub(crate) status: u16,
+    /// How far the batch has got, if it was taken.
+    pub(crate) durability: Option<String>,
+}
+
+/// Sends one batch over a connection of its own, to be answered when it has got as far as `acks` says. No answer within
+/// `longest` is an error, as is no connection.
+///
+/// # Errors
+/// The connection's.
+pub(crate) fn once(
+    node: SocketAddr,
+    batch: u64,
+    body: &[u8],
+    acks: &str,
+    longest: Duration,
+) -> anyhow::Result<Said> {
+    let stream = TcpStream::connect_timeout(&node, longest)?;
+    let mut connection = Connection::over(stream, node, longest)?;
+    let head = head(node, batch, body.len()).replace("\r\n\r\n", &format!("\r\nacks: {acks}\r\n\r\n"));
+    connection.stream.write_all(&[head.as_bytes(), body].concat())?;
+    loop {
+        connection.read()?;
+        if let Some((status, length)) = answer_in(&connection.received) {
+            let text = String::from_utf8_lossy(connection.received.get(..length).unwrap_or_default());
+            return Ok(Said { status, durability: header_in(&text, "durability").map(str::to_owned) });
+        }
+    }
+}
+
 /// What was sent, and how long it took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Posted {
@@ -126,9 +160,13 @@ struct Connection {
 impl Connection {
     fn open(node: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(node).context("could not connect to the node")?;
+        Self::over(stream, node, ANSWER_WAIT_MAX)
+    }
+
+    fn over(stream: TcpStream, node: SocketAddr, longest: Duration) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_WAIT_MAX))?;
-        stream.set_write_timeout(Some(ANSWER_WAIT_MAX))?;
+        stream.set_read_timeout(Some(longest))?;
+        stream.set_write_timeout(Some(longest))?;
         Ok(Self { stream, node, received: Vec::new() })
     }
 
@@ -146,19 +184,23 @@ impl Connection {
 
     /// Reads once; whether the answer is there now.
     fn receive(&mut self) -> anyhow::Result<bool> {
-        let mut buffer = [0; 4096];
-        let read = self.stream.read(&mut buffer).context("the node did not answer")?;
-        ensure!(read > 0, "the node closed the connection");
-        self.received.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let Some((status, length)) = answer_in(&self.received) else {
-            ensure!(self.received.len() < ANSWER_BYTES_MAX, "the answer is too long");
-            return Ok(false);
-        };
+        self.read()?;
+        let Some((status, length)) = answer_in(&self.received) else { return Ok(false) };
         if status != 200 {
             bail!("a batch was not taken: {}", String::from_utf8_lossy(&self.received));
         }
         self.received.drain(..length);
         Ok(true)
+    }
+
+    /// Reads once what there is of the answer.
+    fn read(&mut self) -> anyhow::Result<()> {
+        ensure!(self.received.len() < ANSWER_BYTES_MAX, "the answer is too long");
+        let mut buffer = [0; 4096];
+        let read = self.stream.read(&mut buffer).context("the node did not answer")?;
+        ensure!(read > 0, "the node closed the connection");
+        self.received.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        Ok(())
     }
 }
 
@@ -178,12 +220,15 @@ fn answer_in(received: &[u8]) -> Option<(u16, usize)> {
     let text = String::from_utf8_lossy(received);
     let (head, _) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()?;
-    let named = |line: &str| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    };
-    let length = head.len() + 4 + head.lines().find_map(named)?;
+    let length = head.len() + 4 + header_in(head, "content-length")?.parse::<usize>().ok()?;
     (received.len() >= length).then_some((status, length))
+}
+
+/// The value of a header of an answer.
+fn header_in<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let lines = answer.lines().take_while(|line| !line.is_empty());
+    let mut headers = lines.filter_map(|line| line.split_once(':'));
+    headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]
@@ -248,6 +293,15 @@ mod tests {
             let posts = Posts { bodies: &bodies[..1], ..posts };
             assert_eq!(small(posts).unwrap().bytes, 700);
         }
+    }
+
+    #[test]
+    fn one_batch_is_answered_with_whatever_the_node_says() {
+        let longest = Duration::from_secs(10);
+        let said = |status| once(stand_in(status), 1, b"x", "quorum", longest).unwrap();
+        let durability = Some("quorum".to_owned());
+        assert_eq!(said("200 OK\r\nDurability: quorum"), Said { status: 200, durability });
+        assert_eq!(said("421 Misdirected Request"), Said { status: 421, durability: None });
     }
 
     #[test]

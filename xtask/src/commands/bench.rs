@@ -1,6 +1,6 @@
 //! `cargo xtask bench`.
 
-use crate::bench::{component, ingest, query, scale, storage};
+use crate::bench::{cluster, component, ingest, query, scale, storage};
 
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
@@ -13,6 +13,8 @@ pub(crate) enum Benchmark {
     Query(query::QueryArguments),
     /// Records/s and CPU by the number of ingests behind nginx
     Scale(scale::ScaleArguments),
+    /// Three replicas of storage: CPU of a quorum against one copy, failover, refilling, and doing nothing
+    Cluster(cluster::ClusterArguments),
     /// One storage node: appends against a bare loop, group commit, recovery; then the log engine's own benchmarks
     Storage(storage::StorageArguments),
 }
@@ -27,6 +29,7 @@ pub(crate) fn run(benchmark: &Benchmark) -> anyhow::Result<()> {
         Benchmark::Component(arguments) => component::run(arguments),
         Benchmark::Query(arguments) => query::run(arguments),
         Benchmark::Scale(arguments) => scale::run(arguments),
+        Benchmark::Cluster(arguments) => cluster::run(arguments),
         Benchmark::Storage(arguments) => storage::run(arguments),
     }
 }

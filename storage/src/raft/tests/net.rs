@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, Snapshot};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::super::codec::{Answer, AppendHead, decode_append, encode_append};
@@ -28,15 +30,21 @@ use super::super::types::{Member, NodeId, SavedVote, Vote};
 use super::super::{Directory, FoundLog, Group, GroupParts, LogStore, Timing, TypeConfig};
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
-use crate::log::{LogOptions, LogReader, Manifest, PartitionLog};
+use crate::log::{LogError, LogOptions, LogReader, Manifest, PartitionLog};
 use crate::metrics::Metrics;
 use crate::outbound::{CallError, Scheme};
 use crate::partition::{self, PartitionHandle, QueueLimits};
+use crate::simulated;
 
 pub(super) const DIR: &str = "/data/partition-0";
 pub(super) const PARTITION: Partition = Partition::new(0);
 /// Short, so that a run has many elections.
 pub(super) const ELECTION: Duration = Duration::from_millis(200);
+/// How long the disk and a message take at most in simulations, where nothing is slow.
+const DISK_MS_MAX: u64 = 2;
+const LINE_MS_MAX: u64 = 2;
+/// How long a replica that was not reached is left alone.
+const BACKOFF: Duration = Duration::from_millis(20);
 
 /// The lines between the nodes, and who answers at their ends.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +56,14 @@ pub(super) struct NetState {
     /// Lines on which nothing arrives, by direction.
     pub(super) cut: BTreeSet<(NodeId, NodeId)>,
     pub(super) delay: Duration,
+    /// Nodes that do nothing for a while, as a machine that is stopped: what is sent to them waits, and so does what
+    /// they have to say. Told when that is over for one. In simulations alone, as is the next.
+    pub(super) frozen: BTreeSet<NodeId>,
+    thawed: Arc<Notify>,
+    /// How many milliseconds a disk takes at most for what it is told.
+    pub(super) slow_ms_max: BTreeMap<NodeId, u64>,
+    /// The actors of replicas that run or ran: none of them is to panic.
+    actors: Vec<JoinHandle<Result<(), LogError>>>,
     /// Whether nothing arrives but the question whether a leader still leads, of one that does not know yet what others
     /// have.
     pub(super) only_questions: bool,
@@ -87,12 +103,55 @@ impl Net {
         let mut state = self.0.lock();
         state.cut.clear();
         state.delay = Duration::ZERO;
+        state.slow_ms_max.clear();
+        state.frozen.clear();
+        state.thawed.notify_waiters();
+    }
+
+    /// Waits until a node is not frozen.
+    pub(super) async fn awake(&self, node: NodeId) {
+        loop {
+            let thawed = Arc::clone(&self.0.lock().thawed);
+            let mut thawed = pin!(thawed.notified());
+            thawed.as_mut().enable();
+            if !self.0.lock().frozen.contains(&node) {
+                return;
+            }
+            thawed.await;
+        }
+    }
+
+    /// Waits as long as a node's disk takes for the next thing.
+    async fn at_disk(self, node: NodeId) {
+        self.awake(node).await;
+        let slow_ms_max = self.0.lock().slow_ms_max.get(&node).copied();
+        let ms = simulated::below(slow_ms_max.unwrap_or(DISK_MS_MAX) + 1);
+        if ms > 0 {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        self.awake(node).await;
+    }
+
+    /// Ends a run: whatever is wrong with an actor comes out.
+    pub(super) async fn join_actors(&self) {
+        let actors = std::mem::take(&mut self.0.lock().actors);
+        for actor in actors {
+            // That its disk was dead is no wonder.
+            actor.await.unwrap().ok();
+        }
     }
 
     /// The replica at the end of a line, if the line and the replica work.
     async fn reach(&self, from: NodeId, to: NodeId) -> Result<Group, NetError> {
-        let delay = self.0.lock().delay;
+        self.awake(from).await;
+        let mut delay = self.0.lock().delay;
+        if simulated::is_entered() {
+            // Each message its own: they overtake one another.
+            let most = u64::try_from(delay.as_millis()).unwrap() + LINE_MS_MAX;
+            delay = Duration::from_millis(simulated::below(most + 1));
+        }
         tokio::time::sleep(delay).await;
+        self.awake(to).await;
         let state = self.0.lock();
         match state.groups.get(&to) {
             Some(group) if !state.cut.contains(&(from, to)) => Ok(group.clone()),
@@ -102,8 +161,31 @@ impl Net {
 }
 
 impl Line {
+    async fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> Result<Answer, NetError> {
+        let is_question = request.entries.is_empty() && request.prev_log_id.is_none();
+        if self.net.0.lock().only_questions && !is_question {
+            return Err(NetError::Nowhere { target: self.to });
+        }
+        simulated::note(|| format!("{}>{} {request:?}", self.from, self.to));
+        let bytes = encode_append(request)?.concat();
+        let group = self.net.reach(self.from, self.to).await?;
+        let request = decode_append(PARTITION, bytes.into())?;
+        let answer = group.answer_append(request).await;
+        self.comes_back(answer).await
+    }
+
+    async fn ask_for_vote(&self, request: VoteRequest<NodeId>) -> Result<Answer, NetError> {
+        simulated::note(|| format!("{}>{} {request:?}", self.from, self.to));
+        let group = self.net.reach(self.from, self.to).await?;
+        let answer = group.answer_vote(request).await;
+        self.comes_back(answer).await
+    }
+
     /// The answer has to come back too.
-    fn comes_back<T>(&self, answer: T) -> Result<T, NetError> {
+    async fn comes_back<T: std::fmt::Debug>(&self, answer: T) -> Result<T, NetError> {
+        self.net.awake(self.to).await;
+        self.net.awake(self.from).await;
+        simulated::note(|| format!("{}<{} {answer:?}", self.from, self.to));
         let is_cut = self.net.0.lock().cut.contains(&(self.to, self.from));
         if is_cut { Err(NetError::Nowhere { target: self.to }) } else { Ok(answer) }
     }
@@ -111,7 +193,12 @@ impl Line {
 
 type LineError = RPCError<NodeId, Member, RaftError<NodeId>>;
 
-fn unreachable(error: NetError) -> LineError {
+async fn unreachable(error: NetError) -> LineError {
+    if simulated::is_entered() {
+        // The library's own waiting takes what happens meanwhile in an order that nobody can choose.
+        tokio::time::sleep(BACKOFF).await;
+        return RPCError::Network(NetworkError::new(&error));
+    }
     RPCError::Unreachable(Unreachable::new(&error))
 }
 
@@ -129,16 +216,11 @@ impl RaftNetwork<TypeConfig> for Line {
         request: AppendEntriesRequest<TypeConfig>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, LineError> {
-        let is_question = request.entries.is_empty() && request.prev_log_id.is_none();
-        if self.net.0.lock().only_questions && !is_question {
-            return Err(unreachable(NetError::Nowhere { target: self.to }));
+        let answer = self.append(request).await;
+        match answer.and_then(|answer| answer.into_append().map_err(NetError::Replica)) {
+            Ok(response) => Ok(response),
+            Err(error) => Err(unreachable(error).await),
         }
-        let bytes = encode_append(request).map_err(|error| unreachable(error.into()))?.concat();
-        let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
-        let request = decode_append(PARTITION, bytes.into()).map_err(|error| unreachable(error.into()))?;
-        let answer = group.answer_append(request).await;
-        let answer = self.comes_back(answer).map_err(unreachable)?;
-        answer.into_append().map_err(|why| unreachable(NetError::Replica(why)))
     }
 
     async fn vote(
@@ -146,10 +228,11 @@ impl RaftNetwork<TypeConfig> for Line {
         request: VoteRequest<NodeId>,
         _: RPCOption,
     ) -> Result<VoteResponse<NodeId>, LineError> {
-        let group = self.net.reach(self.from, self.to).await.map_err(unreachable)?;
-        let answer = group.answer_vote(request).await;
-        let answer = self.comes_back(answer).map_err(unreachable)?;
-        answer.into_vote().map_err(|why| unreachable(NetError::Replica(why)))
+        let answer = self.ask_for_vote(request).await;
+        match answer.and_then(|answer| answer.into_vote().map_err(NetError::Replica)) {
+            Ok(response) => Ok(response),
+            Err(error) => Err(unreachable(error).await),
+        }
     }
 
     async fn full_snapshot(
@@ -166,9 +249,10 @@ impl RaftNetwork<TypeConfig> for Line {
             let source = LineSource { net: self.net.clone(), from: self.to, to: self.from };
             let vote = group.receive_from(source, offer).await.map_err(NetError::Replica)?;
             self.net.0.lock().copies += 1;
-            self.comes_back(vote)
+            self.comes_back(vote).await
         };
         tokio::select! {
+            biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             copied = copied => match copied {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
@@ -178,7 +262,7 @@ impl RaftNetwork<TypeConfig> for Line {
     }
 
     fn backoff(&self) -> Backoff {
-        Backoff::new(std::iter::repeat(Duration::from_millis(20)))
+        Backoff::new(std::iter::repeat(BACKOFF))
     }
 }
 
@@ -197,8 +281,8 @@ impl NetHeralds {
         self.net.reach(self.from, to).await.map_err(|error| error.to_string())
     }
 
-    fn heard(&self, to: NodeId, answer: Answer) -> Result<(), String> {
-        match self.line_to(to).comes_back(answer).map_err(|error| error.to_string())? {
+    async fn heard(&self, to: NodeId, answer: Answer) -> Result<(), String> {
+        match self.line_to(to).comes_back(answer).await.map_err(|error| error.to_string())? {
             Answer::Stored => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -208,7 +292,7 @@ impl NetHeralds {
 impl Heralds for NetHeralds {
     async fn ask_heir(&self, heir: NodeId, leader: SavedVote) -> Result<(), String> {
         let answer = self.reach(heir).await?.answer_heir(leader);
-        self.heard(heir, answer)
+        self.heard(heir, answer).await
     }
 
     async fn release(&self, node: NodeId, vacancy: AppendHead) {
@@ -219,7 +303,7 @@ impl Heralds for NetHeralds {
 
     async fn call_up(&self, heir: NodeId, leader: SavedVote) -> Result<(), String> {
         let answer = self.reach(heir).await?.answer_call_up(leader).await;
-        self.heard(heir, answer)
+        self.heard(heir, answer).await
     }
 }
 
@@ -275,7 +359,17 @@ impl Running {
         let reader = log.reader();
         let limits = QueueLimits { bytes_max: 1 << 20, requests_max: 100 };
         let metrics = Metrics::new().of_partition(PARTITION);
-        let (handle, _thread) = partition::start(PARTITION, log, limits, metrics).unwrap();
+        let handle = if simulated::is_entered() {
+            let at_disk = {
+                let net = net.clone();
+                move || net.clone().at_disk(node)
+            };
+            let (handle, works) = partition::start_stepped(PARTITION, log, limits, metrics, at_disk, node);
+            net.0.lock().actors.push(tokio::spawn(works));
+            handle
+        } else {
+            partition::start(PARTITION, log, limits, metrics).unwrap().0
+        };
         let parts = GroupParts {
             node,
             partition: PARTITION,
@@ -289,17 +383,22 @@ impl Running {
         let group = Group::start(parts).await.unwrap();
         let (handle, waiting) = handle.with_proposals();
         net.0.lock().groups.insert(node, group.clone());
-        let purge_after = net.0.lock().purge_after;
         let tasks = vec![
             tokio::spawn(group.clone().propose_all(waiting)),
-            tokio::spawn(keep_time(group.clone(), net.timing(), purge_after)),
+            tokio::spawn(keep_time(net.clone(), node, group.clone())),
         ];
         Self { disk, handle, group, reader, tasks }
     }
 
     /// The power fails: what was not synced is lost, or a part of it.
     pub(super) async fn crash(self, net: &Net, node: NodeId, random: &mut Random) -> SimDisk {
-        net.0.lock().groups.remove(&node);
+        {
+            let mut state = net.0.lock();
+            state.groups.remove(&node);
+            state.slow_ms_max.remove(&node);
+            state.frozen.remove(&node);
+            state.thawed.notify_waiters();
+        }
         // Nothing more comes to the disk, whatever the replica still does.
         self.disk.crash_at(0);
         let left = self.disk.after_power_cut(random);
@@ -312,10 +411,22 @@ impl Running {
 }
 
 /// What a node does for its replica from time to time.
-async fn keep_time(group: Group, timing: Timing, purge_after: Option<u64>) {
-    let mut ticks = tokio::time::interval(timing.heartbeat() / 2);
+async fn keep_time(net: Net, node: NodeId, group: Group) {
+    let purge_after = net.0.lock().purge_after;
+    let mut ticks = tokio::time::interval(net.timing().heartbeat() / 2);
+    let mut known = None;
     loop {
         ticks.tick().await;
+        net.awake(node).await;
+        let now = {
+            let metrics = group.raft().metrics();
+            let metrics = metrics.borrow();
+            Some((metrics.state, metrics.current_term, metrics.current_leader))
+        };
+        if known != now {
+            simulated::note(|| format!("{node} {now:?}"));
+            known = now;
+        }
         if group.leads() {
             group.raft().trigger().heartbeat().await.ok();
         } else {

@@ -1,210 +1,54 @@
 //! Three replicas on simulated disks and a simulated network, with faults that a seed chooses: cut and slow lines in
 //! either direction, crashes that lose what was not synced, the whole cluster at once, damage of one replica's log;
 //! leaders that hand over in the midst of it; and clients that retry. In half of the runs each replica purges nearly all that is agreed on, so that one that was away
-//! for a while gets whole segments.
+//! for a while gets whole segments; in a third one replica moves to a fourth node meanwhile.
 //!
-//! The seed decides the faults and their times, not how threads and tasks interleave: a run is not exactly repeated by it,
-//! but is of the same kind. What is checked holds for every interleaving (DESIGN, invariants).
+//! In a world ([`crate::simulated`]) there are slow disks too, wall clocks that jump, nodes that stand still and go on, and
+//! elections before their time; and the seed decides all of it: the same seed gives the same run, which is seen by its
+//! trace. With threads and the real clock it decides the faults and their times, not how threads interleave: such a
+//! run is of the same kind each time, and sees what a world has no room for, reads in the midst of a write. What is
+//! checked holds for every interleaving (DESIGN, invariants).
+
+mod clients;
+mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::select_all;
-use model::wire::Durability;
-use model::{BatchDigest, BatchId, Offset, Tenant, ValidBatch};
+use model::Offset;
 use parking_lot::Mutex;
-use tokio::time::timeout_at;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::types::{Member, NodeId};
-use super::net::{Net, NetHeralds, PARTITION, Running, damage};
+use super::net::{Net, Running};
+use crate::log::ConsumerKey;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
-use crate::log::{ConsumerCommit, ConsumerKey, LogReader};
-use crate::partition::{Append, PartitionHandle};
+use crate::simulated::{self, Trace};
+use clients::Run;
+use faults::fault;
 
 const NODES: u64 = 3;
-/// How many faults a run has, and how long one lasts at most.
+/// The node to which a replica moves.
+const FOURTH: NodeId = NODES + 1;
+/// How many faults a run has.
 const FAULTS: usize = 8;
-const FAULT_MS_MAX: u64 = 250;
 /// How long a healed cluster may take, on a machine that does much else.
 const CONVERGED_MAX: Duration = Duration::from_secs(60);
 /// The consumer whose offset is kept.
 const CONSUMER: &str = "consumer";
-/// What a disk says whose power was cut.
-const DEAD: &str = "the machine is dead";
-/// Seeds of a plain test run, and of one on a build machine; `EDGELOG_SIM_SEEDS` names how many else, `EDGELOG_SIM_SEED`
-/// one alone.
+/// Seeds of a plain test run, and of one on a build machine; in worlds `EDGELOG_SIM_SEEDS` names how many else,
+/// `EDGELOG_SIM_SEED` one alone.
 const SEEDS: u64 = 24;
 const SEEDS_CI: u64 = 200;
-/// Runs at once: they mostly wait.
+/// Runs at once where time is real: they mostly wait.
 const AT_ONCE: usize = 16;
-
-/// What clients were told, and what was ever read.
-#[derive(Default)]
-struct Seen {
-    /// Where each acknowledged batch is.
-    acknowledged: BTreeMap<u64, Bytes>,
-    /// The committed batches that any node ever served, by offset.
-    committed: BTreeMap<u64, Bytes>,
-    /// How far anybody has read who may miss nothing, and how often that was.
-    read_end: Offset,
-    reads: u64,
-    /// Where the consumer is, as it was told that this is kept.
-    consumer_at: Offset,
-}
-
-impl Seen {
-    /// What is acknowledged or read ends here, or behind it: whoever reads from now on, and may miss nothing, sees that.
-    fn known_end(&self) -> Offset {
-        let acknowledged = self.acknowledged.keys().next_back().map_or(0, |last| last + 1);
-        self.read_end.max(Offset::new(acknowledged))
-    }
-}
-
-/// The cluster of one run.
-struct Run {
-    seed: u64,
-    net: Net,
-    handles: Arc<Mutex<BTreeMap<NodeId, (PartitionHandle, LogReader)>>>,
-    seen: Arc<Mutex<Seen>>,
-}
-
-impl Run {
-    /// Takes what can be read on every node, and compares it with what was read before.
-    fn look(&self) {
-        let readers: Vec<LogReader> =
-            self.handles.lock().values().map(|(_, reader)| reader.clone()).collect();
-        for reader in readers {
-            let (high_watermark, status) = (reader.high_watermark(), reader.status());
-            assert!(high_watermark <= status.flushed_end, "seed {}", self.seed);
-            for batch in reader.batches_from(Offset::ZERO) {
-                let batch = match batch {
-                    Ok(batch) => batch,
-                    // Its power was cut meanwhile.
-                    Err(error) if error.to_string().contains(DEAD) => break,
-                    Err(error) => panic!("seed {}: {error}", self.seed),
-                };
-                let mut seen = self.seen.lock();
-                let known =
-                    seen.committed.entry(batch.base_offset.get()).or_insert_with(|| batch.bytes.clone());
-                assert_eq!(
-                    *known, batch.bytes,
-                    "seed {}: an offset names other bytes than before",
-                    self.seed
-                );
-            }
-        }
-    }
-
-    /// Sends batches, each until it is acknowledged, or the run is over.
-    async fn client(self: Arc<Self>, number: u64, until: Instant) {
-        let mut random = Random::new(self.seed ^ (number << 32));
-        for count in 0_u64.. {
-            let line = format!(
-                "{{\"timestamp\":{count},\"service\":\"s\",\"message\":\"{number}/{count}\",\"received_at\":1,\"ingested_node_id\":\"n\",\"client_ip\":\"i\"}}\n"
-            );
-            let bytes = Bytes::from(line);
-            let id = BatchId::derive(&Tenant::default(), &format!("{number}/{count}"), PARTITION);
-            loop {
-                if Instant::now() > until {
-                    return;
-                }
-                let node = random.below(NODES) + 1;
-                let handle = self.handles.lock().get(&node).map(|(handle, _)| handle.clone());
-                let append = Append {
-                    batch: ValidBatch::from_ndjson(bytes.clone()).unwrap(),
-                    id,
-                    digest: BatchDigest::of(&bytes),
-                    id_is_new: false,
-                    acks: Some(Durability::Quorum),
-                    budget: None,
-                };
-                if let Some(handle) = handle
-                    && let Ok(appended) = handle.append(append).await
-                {
-                    let offset = appended.base_offset.get();
-                    let other = self.seen.lock().acknowledged.insert(offset, bytes.clone());
-                    assert_eq!(other, None, "seed {}: two batches at {offset}", self.seed);
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    }
-
-    /// Reads where this may miss nothing, as far as a node says that it is the one to ask.
-    async fn read(self: Arc<Self>, until: Instant) {
-        let mut random = Random::new(!self.seed);
-        while Instant::now() < until {
-            let group = self.net.0.lock().groups.get(&(random.below(NODES) + 1)).cloned();
-            let (known_end, consumer_at) = {
-                let seen = self.seen.lock();
-                (seen.known_end(), seen.consumer_at)
-            };
-            if let Some(group) = group
-                && group.confirm_leadership().await.is_ok()
-            {
-                let end = group.store().shared().reader.high_watermark();
-                assert!(end >= known_end, "seed {}: a read of the past: {end} < {known_end}", self.seed);
-                let kept_at = group.offset_of(ConsumerKey::of(CONSUMER)).unwrap_or(Offset::ZERO);
-                assert!(kept_at >= consumer_at, "seed {}: {kept_at} < {consumer_at}", self.seed);
-                let mut seen = self.seen.lock();
-                seen.read_end = seen.read_end.max(end);
-                seen.reads += 1;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// A consumer that goes on and on.
-    async fn consume(self: Arc<Self>, until: Instant) {
-        let mut random = Random::new(self.seed ^ 0x5555);
-        let consumer = ConsumerKey::of(CONSUMER);
-        let mut next = 1;
-        while Instant::now() < until {
-            let group = self.net.0.lock().groups.get(&(random.below(NODES) + 1)).cloned();
-            let commit = ConsumerCommit { consumer, offset: Some(Offset::new(next)) };
-            if let Some(group) = group
-                && group.commit_offset(commit).await.is_ok()
-            {
-                self.seen.lock().consumer_at = Offset::new(next);
-                next += 1;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// Leaders go now and then, and hand over; how often another was elected by that.
-    async fn change_leaders(self: Arc<Self>, until: Instant) -> u64 {
-        let mut random = Random::new(self.seed ^ 0xAAAA);
-        let mut handed_over = 0;
-        while Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(50 + random.below(150))).await;
-            let leader = {
-                let state = self.net.0.lock();
-                state
-                    .groups
-                    .iter()
-                    .find(|(_, group)| group.leads())
-                    .map(|(node, group)| (*node, group.clone()))
-            };
-            let Some((from, group)) = leader else { continue };
-            let not_to = random.below(NODES) + 1;
-            let heralds = NetHeralds { net: self.net.clone(), from };
-            handed_over += u64::from(group.hand_over(|node| node != not_to, &heralds).await.is_ok());
-        }
-        handed_over
-    }
-
-    async fn watch(self: Arc<Self>) {
-        loop {
-            self.look();
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-    }
-}
 
 /// What came about in a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -219,6 +63,8 @@ struct Counts {
     copies: u64,
     /// Times that a replica came back with damage.
     damages: u64,
+    /// Replicas that have moved.
+    moves: u64,
     /// Times that a leader handed over to another.
     handed_over: u64,
 }
@@ -226,7 +72,13 @@ struct Counts {
 /// One run: faults, then healing, then the invariants.
 async fn run(seed: u64) -> Counts {
     let mut random = Random::new(seed);
-    let run = Arc::new(Run { seed, net: Net::default(), handles: Arc::default(), seen: Arc::default() });
+    let run = Arc::new(Run {
+        seed,
+        net: Net::default(),
+        handles: Arc::default(),
+        seen: Arc::default(),
+        is_over: AtomicBool::new(false),
+    });
     run.net.0.lock().purge_after = seed.is_multiple_of(2).then(|| random.below(6));
     let mut running = BTreeMap::new();
     for node in 1..=NODES {
@@ -234,32 +86,72 @@ async fn run(seed: u64) -> Counts {
     }
     let members: BTreeMap<NodeId, Member> = (1..=NODES).map(|node| (node, Member::default())).collect();
     running[&1].group.raft().initialize(members).await.unwrap();
-    let until = Instant::now() + Duration::from_millis(FAULTS as u64 * FAULT_MS_MAX);
-    let clients: Vec<_> = (0..4).map(|number| tokio::spawn(Arc::clone(&run).client(number, until))).collect();
-    let reads: Vec<_> = (0..2).map(|_| tokio::spawn(Arc::clone(&run).read(until))).collect();
-    let consumer = tokio::spawn(Arc::clone(&run).consume(until));
-    let changes = tokio::spawn(Arc::clone(&run).change_leaders(until));
+    let clients: Vec<_> = (0..4).map(|number| tokio::spawn(Arc::clone(&run).client(number))).collect();
+    let reads: Vec<_> = (0..2).map(|_| tokio::spawn(Arc::clone(&run).read())).collect();
+    let consumer = tokio::spawn(Arc::clone(&run).consume());
+    let changes = tokio::spawn(Arc::clone(&run).change_leaders());
     let watch = tokio::spawn(Arc::clone(&run).watch());
-    let mut damages = 0;
-    for _ in 0..FAULTS {
+    let moves_at = seed.is_multiple_of(3).then(|| random.below(FAULTS as u64 - 1) as usize);
+    let mut moving = None;
+    let (mut damages, mut moves) = (0, 0);
+    for number in 0..FAULTS {
+        if moves_at == Some(number) {
+            start(&run, &mut running, FOURTH, SimDisk::new(), false).await;
+            let old = random.below(NODES) + 1;
+            moving = Some((old, tokio::spawn(Arc::clone(&run).move_replica(old))));
+        }
         damages += fault(&run, &mut running, &mut random).await;
     }
+    run.is_over.store(true, Ordering::Release);
+    run.net.heal();
     for task in clients.into_iter().chain(reads).chain([consumer]) {
         task.await.unwrap();
     }
     let handed_over = changes.await.unwrap();
-    watch.abort();
-    run.net.heal();
+    if let Some((old, moved)) = moving {
+        end_move(&run, &mut running, old, moved, &mut random).await;
+        moves += 1;
+    }
     converge(&run, &running).await;
     check(&run, &running);
+    watch.abort();
+    assert!(watch.await.unwrap_err().is_cancelled(), "seed {seed}: what was seen is not as it has to be");
     for (node, running) in running {
         running.crash(&run.net, node, &mut random).await;
     }
+    run.net.join_actors().await;
     let (acknowledged, reads, commits) = {
         let seen = run.seen.lock();
         (seen.acknowledged.len(), seen.reads, seen.consumer_at.get())
     };
-    Counts { acknowledged, reads, commits, copies: run.net.0.lock().copies, damages, handed_over }
+    Counts { acknowledged, reads, commits, copies: run.net.0.lock().copies, damages, moves, handed_over }
+}
+
+/// Waits until a replica has moved, and takes the node away from which it has.
+async fn end_move(
+    run: &Run,
+    running: &mut BTreeMap<NodeId, Running>,
+    old: NodeId,
+    moved: JoinHandle<()>,
+    random: &mut Random,
+) {
+    let moved = timeout(CONVERGED_MAX, moved).await;
+    let states = || running.values().map(|node| format!("{:?}", node.group.status())).collect::<Vec<_>>();
+    assert!(moved.is_ok(), "seed {}: the replica of node {old} does not move: {:#?}", run.seed, states());
+    moved.unwrap().unwrap();
+    run.handles.lock().remove(&old);
+    running.remove(&old).unwrap().crash(&run.net, old, random).await;
+    for node in running.values() {
+        let metrics = node.group.raft().wait(Some(CONVERGED_MAX));
+        let is_told = metrics.metrics(
+            |metrics| {
+                let voters: BTreeSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
+                voters == running.keys().copied().collect()
+            },
+            "it knows who votes",
+        );
+        is_told.await.unwrap_or_else(|error| panic!("seed {}: {error}", run.seed));
+    }
 }
 
 async fn start(
@@ -272,53 +164,6 @@ async fn start(
     let started = Running::start_on(&run.net, node, disk, is_damaged).await;
     run.handles.lock().insert(node, (started.handle.clone(), started.reader.clone()));
     running.insert(node, started);
-}
-
-/// Something goes wrong for a while. How many replicas are damaged by it.
-async fn fault(run: &Run, running: &mut BTreeMap<NodeId, Running>, random: &mut Random) -> u64 {
-    let victim = random.below(NODES) + 1;
-    let lasts = Duration::from_millis(20 + random.below(FAULT_MS_MAX - 20));
-    let kind = random.below(7);
-    match kind {
-        // One node hears nobody, is heard by nobody, or both.
-        0..=2 => {
-            let mut state = run.net.0.lock();
-            for other in (1..=NODES).filter(|other| *other != victim) {
-                if kind != 1 {
-                    state.cut.insert((victim, other));
-                }
-                if kind != 2 {
-                    state.cut.insert((other, victim));
-                }
-            }
-        }
-        3 => run.net.0.lock().delay = Duration::from_millis(random.below(60)),
-        // The power of one node, or of all; or one comes back with a part of its log damaged.
-        _ => {
-            let victims: Vec<NodeId> = if kind == 5 { (1..=NODES).collect() } else { vec![victim] };
-            // What only one has that is damaged already nobody could give it again.
-            let may_damage = kind == 6 && !running.values().any(|node| node.group.is_refilling());
-            let mut left = Vec::new();
-            for node in victims {
-                run.handles.lock().remove(&node);
-                let crashed = running.remove(&node).unwrap();
-                left.push((node, crashed.crash(&run.net, node, random).await));
-            }
-            tokio::time::sleep(lasts).await;
-            let mut damages = 0;
-            for (node, disk) in left {
-                let is_damaged = may_damage && damage(&disk, random);
-                start(run, running, node, disk, is_damaged).await;
-                let is_refilling = running.get(&node).is_some_and(|node| node.group.is_refilling());
-                assert!(is_refilling || !is_damaged, "seed {}: the damage is not seen", run.seed);
-                damages += u64::from(is_damaged);
-            }
-            return damages;
-        }
-    }
-    tokio::time::sleep(lasts).await;
-    run.net.heal();
-    0
 }
 
 /// Waits until all replicas have all that any of them has.
@@ -353,7 +198,7 @@ async fn converge(run: &Run, running: &BTreeMap<NodeId, Running>) {
         );
         let changes = news.iter_mut().map(|metrics| Box::pin(metrics.changed()));
         // That it took too long is found by the next look.
-        timeout_at(deadline.into(), select_all(changes)).await.ok();
+        timeout_at(deadline, select_all(changes)).await.ok();
     }
 }
 
@@ -381,17 +226,88 @@ fn check(run: &Run, running: &BTreeMap<NodeId, Running>) {
     assert_eq!(once.len(), stored.len(), "seed {}: a batch was stored twice", run.seed);
 }
 
+/// Seeds, as the environment names them.
+fn seeds() -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    match number("EDGELOG_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("EDGELOG_SIM_SEEDS").unwrap_or_else(seeds_usual)).collect(),
+    }
+}
+
+fn seeds_usual() -> u64 {
+    if std::env::var_os("CI").is_some() { SEEDS_CI } else { SEEDS }
+}
+
+/// Sums up, and makes sure that it was worth the while.
+fn check_worth(total: Counts, runs: u64) {
+    // Most runs have a leader for some of the time. A consumer commits one offset after another, each agreed on by itself.
+    let is_served = total.acknowledged as u64 >= 5 * runs && total.reads >= 5 * runs && total.commits >= runs;
+    assert!(is_served, "{total:?} in {runs} runs");
+    let is_telling =
+        runs < SEEDS || (total.copies > 0 && total.damages > 0 && total.moves > 0 && total.handed_over > 0);
+    assert!(is_telling, "nothing was copied, damaged, moved, or handed over: {total:?}");
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.reads += other.reads;
+        self.commits += other.commits;
+        self.copies += other.copies;
+        self.damages += other.damages;
+        self.moves += other.moves;
+        self.handed_over += other.handed_over;
+    }
+}
+
+fn run_in_world(seed: u64) -> (Counts, Trace) {
+    simulated::in_world(seed, run(seed))
+}
+
 #[test]
 fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_replica() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let seeds: Vec<u64> = match number("EDGELOG_SIM_SEED") {
-        Some(seed) => vec![seed],
-        None => {
-            let is_ci = std::env::var_os("CI").is_some();
-            (0..number("EDGELOG_SIM_SEEDS").unwrap_or(if is_ci { SEEDS_CI } else { SEEDS })).collect()
+    let seeds = seeds();
+    let (next, total, failed) = (AtomicU64::new(0), Mutex::new(Counts::default()), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+            match std::panic::catch_unwind(AssertUnwindSafe(|| run_in_world(*seed))) {
+                Ok((counts, trace)) => {
+                    println!("seed {seed}: {counts:?}, {} events, trace {:016x}", trace.events, trace.hash);
+                    *total.lock() += counts;
+                }
+                Err(_) => {
+                    println!("seed {seed} FAILED; again: cargo xtask sim --seed {seed}");
+                    failed.lock().push(*seed);
+                }
+            }
         }
     };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    let failed = failed.into_inner();
+    assert!(failed.is_empty(), "{} of {} runs failed, with the seeds {failed:?}", failed.len(), seeds.len());
+    let total = total.into_inner();
+    println!("{} runs: {total:?}", seeds.len());
+    check_worth(total, seeds.len() as u64);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let traces: Vec<Trace> = (0..6).map(|seed| run_in_world(seed).1).collect();
+    for (seed, trace) in (0..).zip(&traces) {
+        assert_eq!(run_in_world(seed).1, *trace, "seed {seed}");
+    }
+    let others: BTreeSet<u64> = traces.iter().map(|trace| trace.hash).collect();
+    assert_eq!(others.len(), traces.len(), "other seeds give other runs");
+}
+
+#[test]
+fn the_same_holds_with_threads_and_the_real_clock() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let seeds: Vec<u64> = (0..seeds_usual()).collect();
     let total = runtime.block_on(async {
         let mut total = Counts::default();
         for together in seeds.chunks(AT_ONCE) {
@@ -399,22 +315,11 @@ fn whatever_fails_what_was_acknowledged_at_a_quorum_is_there_once_on_every_repli
             for (seed, run) in runs {
                 let counts = run.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
                 println!("seed {seed}: {counts:?}");
-                total.acknowledged += counts.acknowledged;
-                total.reads += counts.reads;
-                total.commits += counts.commits;
-                total.copies += counts.copies;
-                total.damages += counts.damages;
-                total.handed_over += counts.handed_over;
+                total += counts;
             }
         }
         total
     });
-    // Most runs have a leader for some of the time. A consumer commits one offset after another, each agreed on by itself.
-    let runs = seeds.len() as u64;
-    let is_served = total.acknowledged as u64 >= 5 * runs && total.reads >= 5 * runs && total.commits >= runs;
-    assert!(is_served, "{total:?} in {} runs", seeds.len());
-    let is_telling =
-        seeds.len() < SEEDS as usize || (total.copies > 0 && total.damages > 0 && total.handed_over > 0);
-    assert!(is_telling, "nothing was copied, damaged or handed over: {total:?}");
+    check_worth(total, seeds.len() as u64);
     runtime.shutdown_background();
 }

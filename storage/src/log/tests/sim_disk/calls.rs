@@ -159,6 +159,9 @@ impl DiskFile for SimHandle {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let count = bytes.len();
+        crate::simulated::note(|| {
+            format!("disk write {} at {position}: {count} {:08x}", self.number, crc32fast::hash(&bytes))
+        });
         state.files[self.number].change(FileChange::Write { position, bytes });
         if fault == Some(Fault::Io) {
             return Err(io::Error::other("the disk did not answer"));
@@ -174,6 +177,7 @@ impl DiskFile for SimHandle {
             self.disk.changed.wait(&mut state);
         }
         let number = self.number;
+        crate::simulated::note(|| format!("disk sync {number}"));
         if let Err(error) = state.fault() {
             state.files[number].fail_sync();
             return Err(error);

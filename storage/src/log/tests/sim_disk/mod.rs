@@ -219,6 +219,7 @@ impl SimDisk {
         let mut state = self.state.lock();
         self.changed.notify_all();
         state.calls += 1;
+        crate::simulated::note(|| format!("disk call {} of {} files", state.calls, state.names.len()));
         if state.crash_at.is_some_and(|call| state.calls >= call) {
             state.is_dead = true;
         }
