@@ -16,13 +16,13 @@ use crate::outbound::CallError;
 use crate::raft::{NodeClient, Secret};
 
 /// An authority, and the directory that its certificates lie in.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     dir: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -32,7 +32,7 @@ impl Authority {
     }
 
     /// The files of a node that is called by this name.
-    fn files(&self, host: &str) -> TlsFlags {
+    pub(crate) fn files(&self, host: &str) -> TlsFlags {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([host.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -46,19 +46,25 @@ impl Authority {
         }
     }
 
-    fn node(&self, host: &str) -> NodeTls {
+    pub(crate) fn node(&self, host: &str) -> NodeTls {
         NodeTls::of(&self.files(host)).unwrap().unwrap()
     }
 }
 
-/// A server of one route, until it is dropped.
-struct Served {
-    address: SocketAddr,
+/// A server, until it is dropped.
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
     _stop: oneshot::Sender<()>,
 }
 
 impl Served {
     fn start(tls: &NodeTls, connections_max: usize) -> Self {
+        let router = Router::new().route("/", get(|| async { "heard" }));
+        Self::of(router, Some(tls), connections_max)
+    }
+
+    /// In the open, where there is no TLS.
+    pub(crate) fn of(router: Router, tls: Option<&NodeTls>, connections_max: usize) -> Self {
         let options = ServerOptions {
             connections_max,
             header_timeout: Duration::from_secs(10),
@@ -67,8 +73,7 @@ impl Served {
         let server = Server::bind(([127, 0, 0, 1], 0).into(), options).unwrap().listen().unwrap();
         let address = server.local_address().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let router = Router::new().route("/", get(|| async { "heard" }));
-        tokio::spawn(server.with_tls(Some(tls)).serve(router, async { stopped.await.unwrap_or_default() }));
+        tokio::spawn(server.with_tls(tls).serve(router, async { stopped.await.unwrap_or_default() }));
         Self { address, _stop: stop }
     }
 

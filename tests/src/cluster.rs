@@ -23,6 +23,9 @@ use crate::wait::eventually;
 /// How long the entries of an edge WAL may take to storage that is there.
 const WAL_EMPTY_MAX: Duration = Duration::from_secs(20);
 
+/// The file with the nodes' secret.
+const SECRET: &str = "secret";
+
 /// What each partition holds, in order.
 pub type Stored = BTreeMap<u16, Vec<EnrichedRecord>>;
 
@@ -198,9 +201,9 @@ impl ClusterSpec {
         let dir = tempfile::Builder::new().prefix("edgelog-test-").tempdir().unwrap();
         let mut nodes = self.make_nodes(dir.path());
         let mut urls: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
-        if !self.cables.is_empty() {
-            // Whoever is on the network could talk to them.
-            let secret = dir.path().join("secret");
+        if !self.cables.is_empty() || self.has_certificates {
+            // Whoever is on the network, or has a certificate, could talk to them.
+            let secret = dir.path().join(SECRET);
             std::fs::write(&secret, "what only the nodes of this test know\n".replace(' ', "-")).unwrap();
             let secret = secret.display().to_string();
             nodes.iter_mut().for_each(|node| node.add_flag("--cluster-secret-file", &secret));
@@ -320,6 +323,11 @@ impl Cluster {
     /// When they have none.
     pub fn authority(&self) -> &Authority {
         self.authority.as_ref().unwrap()
+    }
+
+    /// The file with the nodes' secret, where they have certificates or talk over a network.
+    pub fn secret_file(&self) -> PathBuf {
+        self.dir.path().join(SECRET)
     }
 
     /// A directory for what a test itself writes; it is removed with the cluster.

@@ -90,9 +90,9 @@ impl Directory {
         internal_at(self.scheme, url, said)
     }
 
-    /// Where the node that answers under `url` was reached by others when it was heard last.
-    pub fn internal_of(&self, url: &str) -> Option<String> {
-        self.peers.lock().get(url)?.seen.as_ref().map(|seen| seen.card.internal.clone())
+    /// The node that answered under `url` when it was heard last, and where it was reached by others then.
+    pub fn seen_at(&self, url: &str) -> Option<(HexId, String)> {
+        self.peers.lock().get(url)?.seen.as_ref().map(|seen| (seen.card.id, seen.card.internal.clone()))
     }
 
     /// The URLs.

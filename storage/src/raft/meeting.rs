@@ -71,7 +71,16 @@ impl Cluster {
     pub(super) async fn ask(&self, url: &str) {
         let asked = timeout(limits::NODE_ASK_TIME_MAX, self.card_of(url)).await;
         let card = match asked.unwrap_or(Err(CallError::TimedOut)) {
-            Ok(card) => card,
+            Ok(Some(card)) => card,
+            Ok(None) => {
+                tracing::debug!(%url, "another node answers where the node says that it is; it is asked again");
+                return;
+            }
+            // Whatever stands before the nodes where clients reach them knows nothing of the secret.
+            Err(CallError::Refused(StatusCode::UNAUTHORIZED)) if self.client().scheme() == Scheme::Https => {
+                tell_of_secret(url);
+                return;
+            }
             Err(error) if error.is_of_tls() => {
                 tracing::error!(%url, %error, "there is no TLS with the other node: one of the two does not take the other's certificate");
                 return;
@@ -91,21 +100,27 @@ impl Cluster {
     }
 
     /// What the node at this URL says of itself. Where nodes talk by TLS what is said in the open is believed of the port
-    /// for other nodes alone; the rest has to be said there.
-    async fn card_of(&self, url: &str) -> Result<NodeCard, CallError> {
+    /// for other nodes alone; the rest has to be said there. `None` if another node answers at that port.
+    async fn card_of(&self, url: &str) -> Result<Option<NodeCard>, CallError> {
         let in_tls = self.client().scheme() == Scheme::Https;
-        if in_tls && let Some(internal) = self.directory().internal_of(url) {
-            // It may have another port by now, and who is there then may be silent.
+        if in_tls && let Some((id, internal)) = self.directory().seen_at(url) {
+            // It may have another port by now, and who is there then may be silent, or be another node: nodes on one
+            // machine have certificates for the same host.
             let known = self.ask_for_card(self.client(), format!("{internal}/cluster/node"));
-            if let Ok(Ok(card)) = timeout(limits::NODE_ASK_TIME_MAX / 2, known).await {
-                return Ok(card);
+            if let Ok(Ok(card)) = timeout(limits::NODE_ASK_TIME_MAX / 2, known).await
+                && card.id == id
+            {
+                return Ok(Some(card));
             }
         }
         // It is asked where clients reach it, perhaps past others: the secret is for the nodes' own addresses alone.
         let said = self.ask_for_card(self.open_client(), format!("{url}/v1/node")).await?;
         match self.directory().internal_at(url, &said.internal).filter(|_| in_tls) {
-            Some(internal) => self.ask_for_card(self.client(), format!("{internal}/cluster/node")).await,
-            None => Ok(said),
+            Some(internal) => {
+                let card = self.ask_for_card(self.client(), format!("{internal}/cluster/node")).await?;
+                Ok(Some(card).filter(|card| card.id == said.id))
+            }
+            None => Ok(Some(said)),
         }
     }
 
@@ -130,9 +145,7 @@ impl Cluster {
     async fn exchange(&self, own: &Introduction, other: &NodeCard) {
         match self.call_introduce(own, other).await {
             Ok(told) => self.hear_of(&told),
-            Err(CallError::Refused(StatusCode::UNAUTHORIZED)) => {
-                tracing::error!(url = %other.url, "the other node has another --cluster-secret-file, and does not let this one in");
-            }
+            Err(CallError::Refused(StatusCode::UNAUTHORIZED)) => tell_of_secret(&other.url),
             Err(error) => {
                 tracing::debug!(url = %other.url, %error, "the other node does not say whom it knows");
             }
@@ -250,6 +263,10 @@ impl Cluster {
             }
         }
     }
+}
+
+fn tell_of_secret(url: &str) {
+    tracing::error!(%url, "the other node has another --cluster-secret-file, and does not let this one in");
 }
 
 fn is_foreign(one: Option<HexId>, other: Option<HexId>) -> bool {

@@ -336,15 +336,20 @@ async fn nodes_with_certificates_replicate_are_drained_and_let_nobody_in_who_has
         assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
         assert!(text(&refused).contains(reason), "{}", text(&refused));
     }
-    // One whom nobody has to believe, and one that says nothing of the kind.
+    // One whom nobody has to believe, one that says nothing of the kind, and one that knows another secret.
+    let other_secret = cluster.dir().join("other-secret");
+    std::fs::write(&other_secret, "what-no-node-of-this-test-knows\n").unwrap();
+    let of_ours = cluster.authority().flags("curious", "127.0.0.1");
     for (name, flags, reason) in [
         ("stranger", &of_another[..], "there is no TLS with the other node"),
         ("open", &of_another[..0], "only one of the two has --cluster-cert"),
+        ("curious", &of_ours[..], "has another --cluster-secret-file"),
     ] {
         let mut node = Node::new(cluster.dir(), name, vec![0, 1], &[]);
         node.add_flag("--join", &cluster.nodes[0].url(""));
         node.add_flag("--replicas", "3");
         flags.iter().for_each(|(name, value)| node.add_flag(name, value));
+        node.add_flag("--cluster-secret-file", &other_secret.display().to_string());
         node.start_serving().await;
         eventually("it is told that it is not let in", MOVED_MAX, async || {
             node.log().text().contains(reason).then_some(())
@@ -355,7 +360,9 @@ async fn nodes_with_certificates_replicate_are_drained_and_let_nobody_in_who_has
             assert!(told.nodes.iter().all(|known| known.url != node.url("")), "{told:#?}");
         }
     }
-    let drained = drain(&cluster.authority().flags("operator", "operator")).await;
+    let secret = ("--cluster-secret-file", cluster.secret_file().display().to_string());
+    let of_operator = cluster.authority().flags("operator", "operator");
+    let drained = drain(&of_operator.into_iter().chain([secret]).collect::<Vec<_>>()).await;
     assert!(drained.status.success(), "{}", text(&drained));
     settled(&cluster, leaving, |told| held(&cluster, told, leaving) == 0).await;
     recorder.progress(10).await;

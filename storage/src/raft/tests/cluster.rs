@@ -1,12 +1,14 @@
 //! What a node does among the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use openraft::{ChangeMembers, RaftMetrics};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -14,7 +16,7 @@ use tokio::time::Instant;
 
 use super::super::client::NodeClient;
 use super::super::members::{change, replace};
-use super::super::types::Member;
+use super::super::types::{Member, NodeId};
 use super::super::{
     Cluster, ClusterParts, Directory, HexId, Identity, Introduced, Introduction, NodeCard, Own, Secret,
     Timing, read_known,
@@ -25,6 +27,8 @@ use crate::log::RealDisk;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
 use crate::outbound::Scheme;
+use crate::tls::NodeTls;
+use crate::tls::tests::{Authority, Served};
 
 /// Node 1 of cluster 5, which has no partitions.
 fn cluster(data: &Path, directory: Directory, secret: Secret) -> Cluster {
@@ -32,6 +36,17 @@ fn cluster(data: &Path, directory: Directory, secret: Secret) -> Cluster {
 }
 
 fn cluster_of(cluster: Option<HexId>, data: &Path, directory: Directory, secret: Secret) -> Cluster {
+    let client = NodeClient::new(secret.clone(), None);
+    cluster_by(client, cluster, data, directory, secret)
+}
+
+fn cluster_by(
+    client: NodeClient,
+    cluster: Option<HexId>,
+    data: &Path,
+    directory: Directory,
+    secret: Secret,
+) -> Cluster {
     Cluster::new(ClusterParts {
         own: Own { member: Member::default(), internal: String::new() },
         identity: Identity { node: HexId(1), cluster, draining: false },
@@ -40,7 +55,7 @@ fn cluster_of(cluster: Option<HexId>, data: &Path, directory: Directory, secret:
         copies: 3,
         gone_after: Duration::from_secs(600),
         timing: Timing::new(ELECTION),
-        client: NodeClient::new(secret.clone(), None),
+        client,
         secret,
         directory: Arc::new(directory),
         is_joining: false,
@@ -127,6 +142,34 @@ async fn a_node_that_was_lost_before_it_was_filled_is_no_member_once_another_has
 }
 
 #[tokio::test]
+async fn who_got_a_vote_while_another_was_filled_keeps_it_when_the_other_takes_a_lost_ones_place() {
+    let net = Net::default();
+    let first = Running::start(&net, 1, SimDisk::new()).await;
+    let raft = first.group.raft();
+    raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
+    let leads = raft.wait(Some(Duration::from_secs(20)));
+    leads.metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
+    let second = Running::start(&net, 2, SimDisk::new()).await;
+    raft.add_learner(2, Member::default(), true).await.unwrap();
+    // The third is not there yet: it is being filled until it is.
+    let replacing = tokio::spawn({
+        let group = first.group.clone();
+        async move { replace(&group, 9, 3, Member::default()).await }
+    });
+    let is_filled =
+        |metrics: &RaftMetrics<NodeId, Member>| metrics.membership_config.membership().get_node(&3).is_some();
+    raft.wait(Some(Duration::from_secs(20))).metrics(is_filled, "the third is known").await.unwrap();
+    raft.change_membership(ChangeMembers::AddVoterIds(BTreeSet::from([2])), true).await.unwrap();
+    let third = Running::start(&net, 3, SimDisk::new()).await;
+    replacing.await.unwrap().unwrap();
+    let members: Vec<_> = first.group.status().members.iter().map(|one| (one.id.0, one.votes)).collect();
+    assert_eq!(members, [(1, true), (2, true), (3, true)]);
+    for (node, running) in [(1, first), (2, second), (3, third)] {
+        running.crash(&net, node, &mut Random::new(0)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_learner_that_is_there_already_is_marked_when_a_replica_is_put_there_by_hand() {
     let net = Net::default();
     let first = Running::start(&net, 1, SimDisk::new()).await;
@@ -148,23 +191,86 @@ async fn a_learner_that_is_there_already_is_marked_when_a_replica_is_put_there_b
     }
 }
 
-/// Another node's address, where it says who it is.
-async fn other_node(id: u64, freezes: bool) -> (String, mpsc::Receiver<Instant>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let (asked, questions) = mpsc::channel(if freezes { 1 } else { 64 });
-    let card = NodeCard {
+/// What another node says of itself.
+fn card(id: u64, url: &str, internal: &str) -> NodeCard {
+    NodeCard {
         cluster: None,
         id: HexId(id),
         name: String::new(),
-        url: url.clone(),
-        internal: url.clone(),
+        url: url.to_owned(),
+        internal: internal.to_owned(),
         zone: None,
         draining: false,
         copies: None,
         known: None,
         groups: Vec::new(),
-    };
+    }
+}
+
+/// An address at which a node says what it is told to, of clients or of other nodes.
+struct Speaker {
+    served: Served,
+    said: Arc<Mutex<Option<NodeCard>>>,
+}
+
+impl Speaker {
+    fn start(tls: Option<&NodeTls>) -> Self {
+        let said: Arc<Mutex<Option<NodeCard>>> = Arc::default();
+        let card = Arc::clone(&said);
+        let path = if tls.is_some() { "/cluster/node" } else { "/v1/node" };
+        let router = Router::new().route(path, get(async move || Json(card.lock().clone())));
+        Self { served: Served::of(router, tls, 8), said }
+    }
+
+    fn url(&self, scheme: Scheme) -> String {
+        format!("{}://{}", scheme.as_str(), self.served.address)
+    }
+
+    fn says(&self, id: u64, internal: &Self) {
+        *self.said.lock() = Some(card(id, &self.url(Scheme::Http), &internal.url(Scheme::Https)));
+    }
+}
+
+#[tokio::test]
+async fn where_a_node_was_reached_by_tls_is_not_believed_to_be_its_own_when_another_answers_there() {
+    let tls = Authority::new().node("127.0.0.1");
+    let open = Speaker::start(None);
+    let (first, second) = (Speaker::start(Some(&tls)), Speaker::start(Some(&tls)));
+    let url = open.url(Scheme::Http);
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::new([url.clone()], [], Scheme::Https);
+    let client = NodeClient::new(Secret::none(), Some(&tls));
+    let cluster = cluster_by(client, None, dir.path(), directory, Secret::none());
+    let known = || (cluster.directory().node_at(&url), cluster.directory().internal_url(2));
+    open.says(2, &first);
+    first.says(2, &first);
+    cluster.ask(&url).await;
+    assert_eq!(known(), (Some(2), Some(first.url(Scheme::Https))));
+    // Both were restarted: node 3 has the port that node 2 had.
+    open.says(2, &second);
+    second.says(2, &second);
+    first.says(3, &first);
+    cluster.ask(&url).await;
+    assert_eq!(known(), (Some(2), Some(second.url(Scheme::Https))));
+    assert_eq!(cluster.directory().internal_url(3), None);
+    // It says where it is, and is gone from there before it is asked.
+    second.says(3, &second);
+    cluster.ask(&url).await;
+    assert_eq!(known(), (Some(2), Some(second.url(Scheme::Https))));
+    assert_eq!(cluster.directory().internal_url(3), None, "another node's card is none of this URL's");
+    // It has lost its disk: another node answers at its addresses, to clients too.
+    open.says(4, &second);
+    second.says(4, &second);
+    cluster.ask(&url).await;
+    assert_eq!(cluster.directory().node_at(&url), Some(4));
+}
+
+/// Another node's address, where it says who it is.
+async fn other_node(id: u64, freezes: bool) -> (String, mpsc::Receiver<Instant>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (asked, questions) = mpsc::channel(if freezes { 1 } else { 64 });
+    let card = card(id, &url, &url);
     let who = get(move || {
         // It says so once, and then nothing any more.
         let is_frozen = asked.try_send(Instant::now()).is_err();
