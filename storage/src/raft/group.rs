@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::wire::Durability;
 use model::{Offset, Partition};
-use openraft::ServerState;
 use openraft::error::Fatal;
 use openraft::network::RaftNetworkFactory;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use openraft::storage::RaftLogStorage as _;
+use openraft::{LeaderId, ServerState};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -61,7 +61,15 @@ pub(super) struct Shared {
     copying: Arc<tokio::sync::Mutex<()>>,
     leaders: Mutex<Leaders>,
     /// What is wrong with the entries that came last, if this version cannot read them.
-    unreadable: Mutex<Option<String>>,
+    unreadable: Mutex<Option<Unreadable>>,
+}
+
+/// Entries that this version cannot read.
+#[derive(Debug, PartialEq, Eq)]
+struct Unreadable {
+    why: String,
+    /// Who led when they came, as far as this replica knew: of what another leader has they say nothing.
+    leader: LeaderId<NodeId>,
 }
 
 /// The leaders that were known one after another.
@@ -197,9 +205,10 @@ impl Group {
             }
             Err(error) => {
                 let why = error.to_string();
-                let before = self.shared.unreadable.lock().replace(why.clone());
+                let now = Unreadable { why: why.clone(), leader: self.leader_id() };
+                let before = self.shared.unreadable.lock().replace(now);
                 // The leader tries again and again.
-                if before.as_ref() != Some(&why) {
+                if before.is_none_or(|before| before.why != why) {
                     tracing::error!(%partition, %why, "what the leader sends cannot be read, and the replica stays behind; is this node's version older than the leader's?");
                 }
                 Answer::Failed(why)
@@ -209,7 +218,14 @@ impl Group {
 
     /// Why the replica stays behind, if it cannot read what its leader sends.
     pub fn unreadable(&self) -> Option<String> {
-        self.shared.unreadable.lock().clone()
+        let leader = self.leader_id();
+        let unreadable = self.shared.unreadable.lock();
+        unreadable.as_ref().filter(|entries| entries.leader == leader).map(|entries| entries.why.clone())
+    }
+
+    /// Whom this replica has voted for or follows, and in which term.
+    fn leader_id(&self) -> LeaderId<NodeId> {
+        self.shared.raft.metrics().borrow().vote.leader_id
     }
 
     /// Answers a leader.

@@ -170,22 +170,27 @@ async fn an_empty_log_holds_what_follows_a_snapshot_until_it_is_there() {
     assert_eq!(own.handle.reader().status().written_end, Offset::new((ENTRIES + 3) * 2));
 }
 
+/// What node 2, which leads in term 9, sends after all that [`replica`] has: an entry of this content.
+fn sent(content: &str) -> bytes::Bytes {
+    let id = format!("{{\"term\":9,\"index\":{ENTRIES}}}");
+    let prev = format!("{{\"term\":1,\"index\":{}}}", ENTRIES - 1);
+    let head = format!(
+        "{{\"vote\":{{\"term\":9,\"node\":2,\"committed\":true}},\"prev\":{prev},\"commit\":null,\"entries\":[{{\"id\":{id},\"content\":{content}}}]}}"
+    );
+    let length = u32::try_from(head.len()).unwrap().to_le_bytes();
+    bytes::Bytes::from([&length[..], head.as_bytes()].concat())
+}
+
+/// Of a kind that there is not.
+const UNKNOWN: &str = "{\"ledger\":{\"page\":1}}";
+
 #[tokio::test]
 async fn an_entry_of_a_kind_that_is_not_known_is_not_stored_and_the_replica_keeps_what_it_has() {
     let net = Net::default();
     let own = Running::start(&net, 1, replica(Some(3))).await;
     let before = own.reader.status();
-    let sent = |content: &str| {
-        let id = format!("{{\"term\":9,\"index\":{ENTRIES}}}");
-        let prev = format!("{{\"term\":1,\"index\":{}}}", ENTRIES - 1);
-        let head = format!(
-            "{{\"vote\":{{\"term\":9,\"node\":2,\"committed\":true}},\"prev\":{prev},\"commit\":null,\"entries\":[{{\"id\":{id},\"content\":{content}}}]}}"
-        );
-        let length = u32::try_from(head.len()).unwrap().to_le_bytes();
-        bytes::Bytes::from([&length[..], head.as_bytes()].concat())
-    };
     for _ in 0..2 {
-        let Answer::Failed(why) = own.group.answer_entries(sent("{\"ledger\":{\"page\":1}}")).await else {
+        let Answer::Failed(why) = own.group.answer_entries(sent(UNKNOWN)).await else {
             panic!("it is stored")
         };
         assert!(why.contains("unknown variant `ledger`"), "{why}");
@@ -196,6 +201,37 @@ async fn an_entry_of_a_kind_that_is_not_known_is_not_stored_and_the_replica_keep
     assert_eq!(own.group.answer_entries(sent("\"blank\"")).await, Answer::Stored);
     assert_eq!(own.group.unreadable(), None);
     assert_eq!(own.reader.status().written_end, before.written_end);
+}
+
+#[tokio::test]
+async fn what_an_earlier_leader_sent_and_could_not_be_read_is_nothing_to_who_follows_another_or_leads() {
+    let net = Net::default();
+    let own = Running::start(&net, 1, replica(Some(3))).await;
+    let heartbeat = |term, node| AppendEntriesRequest { leader_commit: None, ..heartbeat(term, node, 0) };
+    let follows = async |term, node| {
+        own.group.answer_append(heartbeat(term, node)).await;
+        let followed = own.group.raft().wait(Some(Duration::from_secs(20)));
+        let vote = Vote::new_committed(term, node);
+        followed.metrics(|metrics| metrics.vote == vote, "the leader is followed").await.unwrap();
+    };
+    follows(9, 2).await;
+    own.group.answer_entries(sent(UNKNOWN)).await;
+    follows(9, 2).await;
+    assert!(own.group.unreadable().is_some(), "a heartbeat can be read, and what comes with it cannot");
+    // What the next one sends may be known all of it, and if not, it comes.
+    follows(10, 3).await;
+    assert_eq!(own.group.unreadable(), None);
+    own.crash(&net, 1, &mut Random::new(0)).await;
+
+    let own = Running::start(&net, 1, SimDisk::new()).await;
+    own.group.answer_entries(sent(UNKNOWN)).await;
+    assert!(own.group.unreadable().is_some());
+    // Nobody sends anything to one that leads.
+    own.group.raft().initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
+    let leads = own.group.raft().wait(Some(Duration::from_secs(20)));
+    leads.metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
+    assert_eq!(own.group.unreadable(), None);
+    own.crash(&net, 1, &mut Random::new(0)).await;
 }
 
 #[tokio::test]
