@@ -66,6 +66,7 @@ fn run() -> anyhow::Result<ExitCode> {
             if let (Some(check), Some(given)) = (command_at(&command, &path), matches_at(&matches, &path)) {
                 file::show(check, given, settings.file.as_deref(), &mut io::stdout().lock())?;
             }
+            node::check_files(&settings.config)?;
             return Ok(ExitCode::SUCCESS);
         }
         None => {}

@@ -30,7 +30,7 @@ use crate::offsets::{ConsumerOffsets, OffsetsError};
 use crate::partition::{self, PartitionEndError, PartitionHandle, PartitionThread};
 use crate::query::{Peers, Pool, Queries, TailBounds};
 use crate::raft::{Cluster, FoundLog, SecretError};
-use crate::tls::TlsError;
+use crate::tls::{NodeTls, TlsError};
 use replicated::Replication;
 
 /// Why a node could not start, or did not end as it should.
@@ -113,6 +113,14 @@ pub enum NodeError {
     /// Logs were not closed cleanly. Nothing acknowledged is lost; the next start has to recover.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     End(Vec<PartitionEndError>),
+}
+
+/// Whether the files that the settings name can be used, as far as that can be told before a start.
+///
+/// # Errors
+/// As [`run`] would end.
+pub fn check_files(config: &Config) -> Result<(), NodeError> {
+    NodeTls::of(&config.cluster.tls).map(drop).map_err(NodeError::Tls)
 }
 
 /// Runs a node until SIGTERM or SIGINT.

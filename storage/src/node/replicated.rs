@@ -43,6 +43,8 @@ pub(super) struct Running {
 impl Replication {
     /// Gets what the node needs for it; `None` without replication.
     pub(super) fn of(config: &Config) -> Result<Option<Self>, NodeError> {
+        // Without replication nobody is talked to by it: whoever names the files means them all the same.
+        let tls = NodeTls::of(&config.cluster.tls).map_err(NodeError::Tls)?;
         if config.cluster.replicas == 1 {
             return if config.cluster.join.is_empty() {
                 Ok(None)
@@ -59,7 +61,6 @@ impl Replication {
             None if address.ip().is_loopback() => Secret::none(),
             None => return Err(NodeError::NoSecret { address }),
         };
-        let tls = NodeTls::of(&config.cluster.tls).map_err(NodeError::Tls)?;
         let internal = Server::bind(address, server_options(config))
             .and_then(Server::listen)
             .map_err(|source| NodeError::Listen { address, source })?

@@ -16,6 +16,7 @@ use url::Url;
 
 use super::{Outcome, ToolError, write_json};
 use crate::config::{Config, Settings, parse_node_url};
+use crate::tls::NodeTls;
 
 /// What the doctor looks at.
 #[derive(clap::Args, Clone, Debug)]
@@ -93,6 +94,7 @@ pub fn doctor(args: &DoctorArgs, out: &mut dyn Write) -> Result<Outcome, ToolErr
     let named = config.cluster.named();
     let peers: Vec<&Url> = args.peer.iter().chain(&named).chain(&config.notify_ingest).collect();
     let mut findings = vec![of_settings(config)];
+    findings.extend(of_certificate(config));
     findings.extend(network::look(config.listen, &peers));
     findings.extend(disk::look(config));
     findings.extend(limits::look(config));
@@ -125,6 +127,19 @@ fn of_settings(config: &Config) -> Finding {
             format!("{seen}; fsync is {weaker:?}"),
             "a power cut can cost what was acknowledged; leave --fsync at always unless that is wanted",
         ),
+    }
+}
+
+/// What the files for TLS between nodes hold, if any are named.
+fn of_certificate(config: &Config) -> Option<Finding> {
+    let check = "certificate";
+    match NodeTls::of(&config.cluster.tls).transpose()? {
+        Ok(_) => Some(Finding::ok(check, "of an authority that is trusted, and goes with its key")),
+        Err(error) => {
+            let advice =
+                "the node does not start like that; `openssl verify -CAfile` looks closer at a certificate";
+            Some(Finding::failure(check, error.to_string(), advice))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::*;
+use crate::tls::tests::Authority;
 
 /// What the doctor finds with these arguments, and how it ends.
 fn examine(data: &Path, more: &[&str]) -> (Outcome, Vec<serde_json::Value>) {
@@ -117,4 +118,31 @@ fn peers_are_asked_for_their_clocks() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (outcome, findings) = examine(dir.path(), &["--peer", &format!("http://{nobody}")]);
     assert_eq!((outcome, &finding(&findings, "peer")["state"]), (Outcome::Sound, &"warning".into()));
+}
+
+#[test]
+fn certificates_that_are_of_no_use_are_a_failure_that_names_the_file_whether_there_are_replicas_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, findings) = examine(dir.path(), &[]);
+    assert!(findings.iter().all(|finding| finding["check"] != "certificate"), "there is nothing to look at");
+    let authority = Authority::new();
+    let files = authority.files("127.0.0.1");
+    let named = |path: Option<std::path::PathBuf>| path.unwrap().display().to_string();
+    let (cert, key, ca) = (named(files.cluster_cert), named(files.cluster_key), named(files.cluster_ca));
+    let whole = ["--cluster-cert", &cert, "--cluster-key", &key, "--cluster-ca", &ca];
+    for replicas in ["1", "3"] {
+        let examine = |flags: &[&str]| {
+            let (outcome, findings) = examine(dir.path(), &[&["--replicas", replicas], flags].concat());
+            let seen = finding(&findings, "certificate");
+            (outcome, seen["state"].clone(), seen["seen"].as_str().unwrap().to_owned())
+        };
+        let (outcome, state, seen) = examine(&whole);
+        assert_eq!((outcome, state), (Outcome::Sound, "ok".into()), "{seen}");
+        let (outcome, state, seen) = examine(&whole[..4]);
+        assert_eq!((outcome, state), (Outcome::Damaged, "failure".into()), "{seen}");
+        assert!(seen.contains("--cluster-ca is missing"), "{seen}");
+        let (outcome, state, seen) = examine(&[&whole[..4], &["--cluster-ca", &key]].concat());
+        assert_eq!((outcome, state), (Outcome::Damaged, "failure".into()), "{seen}");
+        assert!(seen.contains(&format!("--cluster-ca {key}: there is no certificate in it")), "{seen}");
+    }
 }
