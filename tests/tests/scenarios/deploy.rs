@@ -213,6 +213,39 @@ fn the_kubernetes_examples_settings_are_ones_that_storage_takes() {
     assert!(shown.contains("replicas = 3  # file"), "{shown}");
 }
 
+/// The seconds after the first `key`, of a setting or of what a file says.
+fn seconds_after(text: &str, key: &str) -> u64 {
+    let (_, rest) = text.split_once(key).unwrap_or_else(|| panic!("{key} in {text}"));
+    let number: String =
+        rest.trim_start_matches([' ', '=', ':', '"']).chars().take_while(char::is_ascii_digit).collect();
+    let unit = rest.trim_start_matches([' ', '=', ':', '"']).trim_start_matches(number.as_str());
+    assert!(unit.starts_with(['s', '\n', '"']) && !number.is_empty(), "{key}{rest:.20} is in seconds");
+    number.parse().unwrap()
+}
+
+#[test]
+fn nodes_are_given_the_time_that_they_take_to_stop() {
+    let output = std::process::Command::new(&programs().storage).args(["config", "check"]).output().unwrap();
+    let defaults = String::from_utf8(output.stdout).unwrap();
+    let kubernetes = read("deploy/kubernetes/edgelog.yaml");
+    let of_default = |key: &str| seconds_after(&defaults, &format!("\n{key} = "));
+    // Handing over takes two election timeouts at most.
+    let (grace, hand_over) = (of_default("shutdown_grace"), of_default("election_timeout") * 2);
+    for (file, key, drain) in [
+        ("systemd/edgelog-storage.service", "\nTimeoutStopSec", of_default("drain")),
+        ("compose.yml", "stop_grace_period", of_default("drain")),
+        ("kubernetes/edgelog.yaml", "terminationGracePeriodSeconds", seconds_after(&kubernetes, "drain = ")),
+    ] {
+        let text = read(format!("deploy/{file}"));
+        let given = seconds_after(&text, key);
+        // The logs are closed after that.
+        assert!(given >= drain + hand_over + grace + 5, "{file}: {given} s");
+        for setting in ["--drain", "--election-timeout", "--shutdown-grace"] {
+            assert!(text.contains(setting), "{file}: whoever changes {setting} has to change {key}");
+        }
+    }
+}
+
 #[test]
 fn the_settings_in_compose_are_ones_that_the_programs_and_the_application_know() {
     let compose = read("deploy/compose.yml") + &read("deploy/Dockerfile");
