@@ -26,6 +26,11 @@ pub const APPEND_TIME_MAX: Duration = Duration::from_secs(3);
 /// taken for one that is gone.
 pub const APPEND_AGREED_TIME_MAX: Duration = Duration::from_millis(2_500);
 
+const _: () = assert!(
+    APPEND_AGREED_TIME_MAX.as_millis() + 500 <= APPEND_TIME_MAX.as_millis(),
+    "an ingest leaves before it is answered"
+);
+
 /// Bytes of a service's name. It is repeated in every record, index entry and drop-down.
 pub const SERVICE_BYTES_MAX: usize = 256;
 

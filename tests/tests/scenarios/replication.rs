@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use model::limits::APPEND_TIME_MAX;
 use model::wire::{self, AppendAnswer, ClusterAnswer, PartitionState};
 use model::{BatchId, Partition, Tenant};
 use tempfile::TempDir;
@@ -232,12 +231,11 @@ async fn without_a_quorum_nothing_is_acknowledged_and_with_it_all_goes_on() {
     }
     let url = replicas.nodes[leader].url("/v1/storage?partition=0");
     let lonely = r#"{"timestamp":1,"service":"s","message":"lonely","received_at":1,"ingested_node_id":"i","client_ip":"::1"}"#;
-    let asked_at = Instant::now();
     let refused = answer(replicas.client.post(&url).header("content-type", wire::NDJSON).body(lonely)).await;
+    // By the node itself. That it does so while an ingest would still listen, `raft/tests/handover.rs` holds.
     let refused = refused.unwrap().expect(503);
-    let took = asked_at.elapsed();
-    assert!(took < APPEND_TIME_MAX, "an ingest would have left by then: {took:?}");
     assert_eq!(refused.header("retry-after"), "1");
+    assert!(refused.problem().detail.contains("too few replicas"), "{refused:?}");
     // Others may have gone on without it; and what is on the leader alone is not read.
     let read = replicas.nodes[leader].url("/v1/read?partition=0&limit=1000000");
     let refused = replicas.client.get(&read).await.unwrap().expect(503);
