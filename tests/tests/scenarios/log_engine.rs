@@ -48,6 +48,18 @@ async fn append_batch(client: &Client, node: &Node, number: usize) -> Answer {
     append(client, node, &number.to_string(), batch(number)).await
 }
 
+/// Sends batches from `number` on until one is not taken, which is `number` then; the answer to that.
+async fn fill(client: &Client, node: &Node, number: &mut usize, acked: &mut Vec<usize>) -> Answer {
+    loop {
+        let answer = append_batch(client, node, *number).await;
+        if answer.status != 200 {
+            return answer;
+        }
+        acked.push(*number);
+        *number += 1;
+    }
+}
+
 /// The numbers of the batches that the node holds, which has to have each whole, once, and in order.
 async fn stored_batches(client: &Client, node: &Node) -> Vec<usize> {
     let url = node.url(&format!("/v1/read?partition=0&limit={}", u64::MAX));
@@ -79,14 +91,7 @@ async fn a_disk_of_64_mib_fills_up_and_is_freed() {
 
     let mut acked = Vec::new();
     let mut number = 0;
-    let full = loop {
-        let answer = append_batch(&client, &node, number).await;
-        if answer.status != 200 {
-            break answer;
-        }
-        acked.push(number);
-        number += 1;
-    };
+    let full = fill(&client, &node, &mut number, &mut acked).await;
     full.clone().expect(507).problem();
     assert!(!full.header("retry-after").is_empty());
     assert!(acked.len() > 100, "{} batches went into 48 MiB", acked.len());
@@ -111,13 +116,8 @@ async fn a_disk_of_64_mib_fills_up_and_is_freed() {
     assert_eq!(stored_batches(&client, &node).await, acked);
 
     // Full again: with a retention the node makes room by itself, on a disk without any.
-    loop {
-        number += 1;
-        if append_batch(&client, &node, number).await.status != 200 {
-            break;
-        }
-        acked.push(number);
-    }
+    number += 1;
+    fill(&client, &node, &mut number, &mut acked).await;
     fill_up(&dir.join("filler-2"));
     node.kill();
     let mut node = Node::new(
