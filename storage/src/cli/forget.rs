@@ -63,7 +63,9 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
                 LogOptions::default(),
                 unix_now_ms(),
             )?;
-            let verdict = ask(operator, &base(&args.node), *partition, identity.node).await?;
+            let node = base(&args.node);
+            // Who led when the daemon was stopped is called the leader for a moment more, and may be this very node.
+            let verdict = patiently(|| ask(operator, &node, *partition, identity.node)).await?;
             match verdict {
                 Verdict::Free => {
                     let freed = bytes_in(dir);
@@ -93,7 +95,7 @@ async fn ask(
     partition: Partition,
     own: HexId,
 ) -> Result<Verdict, OperateError> {
-    let seen = patiently(|| operator.cluster(url)).await?;
+    let seen = operator.cluster(url).await?;
     let Some(state) = seen.partitions.iter().find(|state| state.partition == partition) else {
         return Ok(Verdict::Kept("the cluster does not know the partition"));
     };

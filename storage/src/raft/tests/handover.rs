@@ -187,7 +187,9 @@ async fn where_one_does_not_answer_another_gets_the_lead() {
         } else {
             // Both have all there is: else the one that has not is not asked at all.
             all_have(&running, turn + 1).await;
-            group.hand_over(|_| true, &Slow { heralds, silent: vec![silent] }).await
+            let slow = Slow { heralds, silent: vec![silent] };
+            let handing = timeout(TIME_MAX, group.hand_over(|_| true, &slow)).await;
+            handing.expect("nobody is waited for so long")
         };
         assert_eq!(led_by.unwrap(), heir, "turn {turn}");
         net.heal();
