@@ -9,7 +9,7 @@ use crate::json::{self, JsonError, Scanner};
 use crate::limits;
 use crate::line::{EnrichedLine, LineError};
 use crate::problem::Problem;
-use crate::usual::{UsualLine, usual_line};
+use crate::usual::{Tail, UsualLine, usual_line};
 
 /// A batch that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,9 @@ impl ValidBatch {
         let text = utf8(&bytes)?;
         let mut summary = Summary::default();
         let mut rest = text;
+        let mut tail = Tail::default();
         while !rest.is_empty() {
-            if let Some(UsualLine { timestamp, length }) = usual_line(rest) {
+            if let Some(UsualLine { timestamp, length }) = usual_line(rest, &mut tail) {
                 summary.note(timestamp);
                 rest = rest.get(length + 1..).unwrap_or_default();
                 continue;

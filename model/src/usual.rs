@@ -32,8 +32,14 @@ pub struct UsualRecord<'a> {
     pub service: JsonStr<'a>,
 }
 
+/// What the ingest added to the line before, from its comma to the closing brace: the same for all records of a
+/// request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tail<'a>(&'a str);
+
 /// The line at the start of `text`, up to its newline or the text's end; `None` when it is not one of the usual.
-pub(crate) fn usual_line(text: &str) -> Option<UsualLine> {
+#[inline]
+pub(crate) fn usual_line<'a>(text: &'a str, tail: &mut Tail<'a>) -> Option<UsualLine> {
     let mut cursor = Cursor { text, position: 0 };
     cursor.literal(b"{\"timestamp\":")?;
     let timestamp = cursor.milliseconds()?;
@@ -47,13 +53,7 @@ pub(crate) fn usual_line(text: &str) -> Option<UsualLine> {
     if cursor.literal(b",\"labels\":{").is_some() {
         cursor.members_end(|_name| Some(()))?;
     }
-    cursor.literal(b",\"received_at\":")?;
-    cursor.milliseconds()?;
-    cursor.literal(b",\"ingested_node_id\":\"")?;
-    cursor.string_end()?;
-    cursor.literal(b",\"client_ip\":\"")?;
-    cursor.string_end()?;
-    cursor.literal(b"}")?;
+    cursor.tail(tail)?;
     let length = cursor.position;
     let is_whole = matches!(cursor.rest().first(), None | Some(b'\n')) && length <= limits::RECORD_BYTES_MAX;
     is_whole.then_some(UsualLine { timestamp, length })
@@ -102,6 +102,28 @@ impl<'a> Cursor<'a> {
             return None;
         }
         self.position += N;
+        Some(())
+    }
+
+    /// Passes what the ingest added, and remembers it.
+    #[inline]
+    fn tail(&mut self, known: &mut Tail<'a>) -> Option<()> {
+        let start = self.position;
+        let expected = known.0.as_bytes();
+        if !expected.is_empty()
+            && bytes::equal(self.rest().get(..expected.len()).unwrap_or_default(), expected)
+        {
+            self.position += expected.len();
+            return Some(());
+        }
+        self.literal(b",\"received_at\":")?;
+        self.milliseconds()?;
+        self.literal(b",\"ingested_node_id\":\"")?;
+        self.string_end()?;
+        self.literal(b",\"client_ip\":\"")?;
+        self.string_end()?;
+        self.literal(b"}")?;
+        *known = Tail(self.text.get(start..self.position)?);
         Some(())
     }
 
@@ -172,21 +194,11 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn milliseconds(&mut self) -> Option<u64> {
         let rest = self.rest();
-        let mut number: u64 = 0;
-        let mut digits = 0;
-        while let Some(digit @ b'0'..=b'9') = rest.get(digits) {
-            // Beyond the limit already. (To saturate would cost a multiplication of 128 bits on wasm.)
-            if number > limits::TIMESTAMP_MS_MAX {
-                return None;
-            }
-            number = number * 10 + u64::from(digit - b'0');
-            digits += 1;
-            if number == 0 {
-                break;
-            }
-        }
+        let (number, digits) = bytes::leading_number(rest);
         self.position += digits;
-        (digits > 0 && number <= limits::TIMESTAMP_MS_MAX).then_some(number)
+        // JSON has no leading zeros. A number that is longer still goes on here, and what follows it is not there.
+        let is_json = digits == 1 || rest.first() != Some(&b'0');
+        (digits > 0 && is_json && number <= limits::TIMESTAMP_MS_MAX).then_some(number)
     }
 }
 
@@ -201,14 +213,18 @@ mod tests {
     const WHOLE: &str = r#"{"timestamp":1,"service":"a","level":"INFO","message":"m\n\u00e9","labels":{"k":"v","l":""},"received_at":2,"ingested_node_id":"n","client_ip":"::1"}"#;
 
     fn taken(text: &str) -> Option<u64> {
-        usual_line(text).map(|line| line.timestamp)
+        usual_line(text, &mut Tail::default()).map(|line| line.timestamp)
     }
 
     #[test]
     fn a_line_as_the_ingest_writes_it_is_taken_to_its_newline() {
-        assert_eq!(usual_line(WHOLE), Some(UsualLine { timestamp: 1, length: WHOLE.len() }));
+        assert_eq!(
+            usual_line(WHOLE, &mut Tail::default()),
+            Some(UsualLine { timestamp: 1, length: WHOLE.len() })
+        );
         let two = format!("{WHOLE}\n{WHOLE}\n");
-        assert_eq!(usual_line(&two), Some(UsualLine { timestamp: 1, length: WHOLE.len() }));
+        let first = usual_line(&two, &mut Tail::default());
+        assert_eq!(first, Some(UsualLine { timestamp: 1, length: WHOLE.len() }));
         let without_level = WHOLE.replace(r#""level":"INFO","#, "");
         let without_labels = WHOLE.replace(r#""labels":{"k":"v","l":""},"#, "");
         let empty_labels = WHOLE.replace(r#"{"k":"v","l":""}"#, "{}");
@@ -286,11 +302,15 @@ mod tests {
 
     fn judged_alike(text: &str) {
         let line = text.split('\n').next().unwrap_or_default();
-        if let Some(usual) = usual_line(text) {
+        // The line before may have had the same tail.
+        let tails = ["", r#","received_at":2,"ingested_node_id":"n","client_ip":"::1"}"#];
+        let judged = tails.map(|tail| usual_line(text, &mut Tail(tail)));
+        for usual in judged.into_iter().flatten() {
             assert_eq!(usual.length, line.len(), "{text}");
             let careful = EnrichedLine::parse_str(line);
             assert_eq!(careful.map(|record| record.timestamp), Ok(usual.timestamp), "{text}");
         }
+        assert_eq!(judged[0], judged[1], "{text}");
     }
 
     proptest! {

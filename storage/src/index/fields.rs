@@ -8,8 +8,9 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 use model::EnrichedLine;
+use model::bytes::{leading_number, plain_prefix_len};
 use model::json::{JsonStr, Scanner};
 
 /// A string as it stands between its quotes.
@@ -56,17 +57,20 @@ impl<'a> Text<'a> {
     }
 
     /// The string between the quotes that begin at `start`, and where what follows it begins.
+    #[inline]
     fn at(bytes: &'a [u8], start: usize) -> Option<(Self, usize)> {
         let (mut at, mut is_escaped) = (start, false);
         loop {
-            let rest = bytes.get(at..)?;
-            let found = memchr2(b'"', b'\\', rest)?;
-            if rest.get(found) == Some(&b'"') {
-                let raw = bytes.get(start..at + found)?;
-                return Some((Self { raw, is_escaped }, at + found + 1));
+            at += plain_prefix_len(bytes.get(at..)?);
+            match bytes.get(at)? {
+                b'"' => return Some((Self { raw: bytes.get(start..at)?, is_escaped }, at + 1)),
+                b'\\' => {
+                    is_escaped = true;
+                    at += 2;
+                }
+                // A control character, which no line that was checked has.
+                _ => return None,
             }
-            is_escaped = true;
-            at += found + 2;
         }
     }
 }
@@ -170,7 +174,7 @@ impl<'a> Fields<'a> {
         let mut at = 0;
         // The object holds nothing but strings: whatever lies between two of them is a colon or a comma.
         let mut next = move || {
-            let start = at + memchr(b'"', object.get(at..)?)? + 1;
+            let start = at + object.get(at..)?.iter().position(|byte| *byte == b'"')? + 1;
             let (text, end) = Text::at(object, start)?;
             at = end;
             Some(text)
@@ -188,11 +192,8 @@ fn skip(bytes: &[u8], at: usize, literal: &[u8]) -> Option<usize> {
 /// The number that begins at `at`, and where it ends.
 #[inline]
 fn digits(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
-    let (mut number, mut end) = (0_u64, at);
-    while let Some(digit @ b'0'..=b'9') = bytes.get(end) {
-        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
-        end += 1;
-    }
+    let (number, digits) = leading_number(bytes.get(at..)?);
+    let end = at + digits;
     // A number that goes on is not a whole one.
     let is_whole = end > at && bytes.get(end) == Some(&b',');
     is_whole.then_some((number, end))
