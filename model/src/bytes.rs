@@ -15,8 +15,8 @@ pub fn plain_prefix_len(bytes: &[u8]) -> usize {
     blocks.len() * 16 + tail.iter().take_while(|byte| !is_special(**byte)).count()
 }
 
-/// How many decimal digits `bytes` begins with, and the number that the first of them stand for: all of them, or as
-/// many as fit without a doubt.
+/// The number that `bytes` begins with, and of how many decimal digits it is: all that there are, but no more than the 19
+/// of which every number fits. Whether another follows is the caller's to look.
 #[inline]
 pub fn leading_number(bytes: &[u8]) -> (u64, usize) {
     let (mut number, mut digits) = (0, 0);

@@ -349,12 +349,16 @@ fn say_what_was_found(partition: Partition, report: &RecoveryReport, started: In
         was_closed,
         torn_bytes,
         lost_records,
+        altered,
         rebuilt_indexes,
         damage,
     } = report;
     tracing::info!(%partition, segments, %next_offset, was_closed, torn_bytes, rebuilt_indexes, ms, "log opened");
     if *lost_records > 0 {
         tracing::error!(%partition, lost_records, "records that were synced are gone: the disk lost them, or a hand");
+    }
+    if altered.cut > 0 {
+        tracing::error!(%partition, headers = altered.cut, "headers at the very end are not what was written, and no records are left of what they stood for");
     }
     for place in damage {
         tracing::error!(%partition, damage = %place, "damage; what surrounds it is served");

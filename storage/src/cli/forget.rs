@@ -56,7 +56,7 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
     in_time(&args.access, async |operator: &Operator| {
         for (partition, dir) in here.iter().filter(|(partition, _)| wanted(partition)) {
             // Held from before it is asked: nobody can start a daemon that is given the replica meanwhile.
-            let (mut log, _) = PartitionLog::open(
+            let (mut log, report) = PartitionLog::open(
                 Arc::new(RealDisk),
                 dir,
                 *partition,
@@ -69,7 +69,7 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
             match verdict {
                 Verdict::Free => {
                     let freed = bytes_in(dir);
-                    FoundLog::forget(&mut log).map_err(|error| not_forgotten(*partition, error))?;
+                    FoundLog::forget(&mut log, &report).map_err(|error| not_forgotten(*partition, error))?;
                     log.close()?;
                     let freed = freed.saturating_sub(bytes_in(dir));
                     say(out, &format!("partition {partition}: forgotten, {freed} bytes are free"))?;

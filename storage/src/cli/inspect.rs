@@ -19,6 +19,7 @@ struct PartitionReport {
     closed_cleanly: bool,
     torn_bytes: u64,
     lost_records: u64,
+    altered_headers: u32,
     rebuilt_indexes: usize,
     damage: Vec<String>,
     segments: Vec<SegmentReport>,
@@ -52,7 +53,9 @@ pub(super) fn inspect(args: &DirArgs, out: &mut dyn Write) -> Result<Outcome, To
     } else {
         reports.iter().try_for_each(|report| write!(out, "{report}")).map_err(ToolError::Output)?;
     }
-    let is_damaged = reports.iter().any(|report| !report.damage.is_empty() || report.lost_records > 0);
+    let is_damaged = reports
+        .iter()
+        .any(|report| !report.damage.is_empty() || report.lost_records > 0 || report.altered_headers > 0);
     Ok(if is_damaged { Outcome::Damaged } else { Outcome::Sound })
 }
 
@@ -66,6 +69,7 @@ impl PartitionReport {
             closed_cleanly: recovery.was_closed,
             torn_bytes: recovery.torn_bytes,
             lost_records: recovery.lost_records,
+            altered_headers: recovery.altered.cut,
             rebuilt_indexes: recovery.rebuilt_indexes,
             damage: status.damage().map(ToString::to_string).collect(),
             segments: status.segments.iter().map(SegmentReport::of).collect(),
@@ -143,6 +147,7 @@ impl PartitionReport {
         let counts = [
             (self.torn_bytes, "bytes of a torn batch at the end"),
             (self.lost_records, "flushed records gone at the end"),
+            (self.altered_headers.into(), "altered headers at the end, without records"),
             (self.rebuilt_indexes as u64, "missing indexes, made from the records at the next start"),
         ];
         health.extend(

@@ -20,6 +20,7 @@ struct PartitionReport {
     bytes: u64,
     damage: Vec<Place>,
     lost_records: u64,
+    altered_headers: u32,
     torn_bytes: u64,
     next_offset: u64,
 }
@@ -48,7 +49,9 @@ pub(super) fn verify(args: &DirArgs, out: &mut dyn Write) -> Result<Outcome, Too
     if args.json {
         write_json(out, &reports)?;
     }
-    let is_sound = reports.iter().all(|report| report.damage.is_empty() && report.lost_records == 0);
+    let is_sound = reports
+        .iter()
+        .all(|report| report.damage.is_empty() && report.lost_records == 0 && report.altered_headers == 0);
     Ok(if is_sound { Outcome::Sound } else { Outcome::Damaged })
 }
 
@@ -64,6 +67,7 @@ impl PartitionReport {
             bytes: found.bytes,
             damage: found.damage.iter().map(Place::of).collect(),
             lost_records: recovery.lost_records,
+            altered_headers: recovery.altered.cut,
             torn_bytes: recovery.torn_bytes,
             next_offset: recovery.next_offset.get(),
         })
@@ -96,6 +100,14 @@ impl fmt::Display for PartitionReport {
         if self.lost_records > 0 {
             let (lost, from) = (self.lost_records, self.next_offset);
             writeln!(f, "{directory}: damaged: {lost} flushed records from offset {from} on are gone")?;
+        }
+        if self.altered_headers > 0 {
+            let altered = self.altered_headers;
+            writeln!(
+                f,
+                "{directory}: damaged: {altered} headers at the end are not what was written, and no records are left \
+                 of what they stood for"
+            )?;
         }
         if self.torn_bytes > 0 {
             let torn = self.torn_bytes;

@@ -222,17 +222,17 @@ impl EntryReader {
         Ok(self.extents(last.log_index, 1)?.pop())
     }
 
-    /// The last entry whose header can be read; `None` where there is none.
+    /// The last entry of which a header can be read, and whether it goes on behind that; `None` where there is none.
     ///
     /// # Errors
     /// The system's.
-    pub fn last_readable(&self) -> Result<Option<EntryExtent>, LogError> {
+    pub fn last_readable(&self) -> Result<Option<(EntryExtent, bool)>, LogError> {
         for segment in self.shared.segments().iter().rev() {
             let mut last = None;
             segment
                 .scan_headers(|_, header| last = header.ok().filter(|h| h.log_index > 0).or(last.take()))?;
             if let Some(header) = last {
-                return Ok(Some(extent_of(&header)));
+                return Ok(Some((extent_of(&header), header.continues)));
             }
         }
         Ok(None)

@@ -2,7 +2,7 @@
 
 use model::{BatchDigest, BatchId, Offset};
 
-use super::error::LogError;
+use super::error::{DamageKind, LogError};
 use super::format::BatchHeader;
 use super::id_list;
 use super::limits;
@@ -54,12 +54,20 @@ impl PartitionLog {
         let mut newest_first = Vec::new();
         for segment in self.shared.segments().iter().rev() {
             let mut end = segment.summary().batch_count;
+            let damage = segment.damage().listed;
+            // Asked by its id the log knows whether one that cannot be read was ever acknowledged.
+            let is_readable = |header: &&BatchHeader| {
+                !damage.iter().any(|damage| {
+                    damage.kind == DamageKind::Bytes && damage.first_offset == header.base_offset
+                })
+            };
             while end > 0 && newest_first.len() < count {
                 let run = end.min(limits::HEADER_RUN_SCAN);
                 end -= run;
                 // These only fill a cache; whoever asks for one of them by its id hears of the error.
                 let headers = segment.headers(end, run).unwrap_or_default();
-                newest_first.extend(headers.iter().rev().flatten().filter_map(KnownBatch::of));
+                let readable = headers.iter().rev().flatten().filter(is_readable);
+                newest_first.extend(readable.filter_map(KnownBatch::of));
             }
         }
         newest_first.truncate(count);

@@ -62,6 +62,7 @@ pub use maintenance::MaintenanceReport;
 pub use options::{FsyncPolicy, LogOptions};
 pub use partition_log::{PartitionLog, RecoveryReport};
 pub use reader::{BatchExtent, LogReader, PartitionStatus, SegmentExtent, SegmentStatus};
+pub use recovery::AlteredEnd;
 pub use segment_writer::NewBatch;
 pub use shared::Publisher;
 pub use sidecars::{Sidecar, Sidecars};

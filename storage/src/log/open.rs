@@ -17,7 +17,7 @@ use super::format::{ClosedMarker, ENTRY_BYTES, Undecodable};
 use super::frames::FrameTable;
 use super::layout::{self, Listing, Part, SegmentFiles};
 use super::rebuild;
-use super::recovery::{self, KnownEnd, RecoveryError};
+use super::recovery::{self, AlteredEnd, KnownEnd, RecoveryError};
 use super::segment::{Segment, Summary};
 use super::segment_data::{DataError, SegmentData};
 
@@ -46,6 +46,8 @@ pub(super) struct ActiveTail {
     pub(super) torn_bytes: u64,
     /// Records of flushed batches at the end of which the bytes are gone.
     pub(super) lost_records: u64,
+    /// Headers at the very end that are not what was written.
+    pub(super) altered: AlteredEnd,
     /// The first batch of which no later one says that it was flushed, and where its bytes begin.
     pub(super) unsure_batch: u32,
     pub(super) unsure_position: u64,
@@ -353,6 +355,7 @@ impl Opener<'_> {
                 lost_records: closed
                     .map_or(0, |marker| marker.end_offset.since(summary.end_offset))
                     .max(recovered.lost_records),
+                altered: recovered.altered,
                 unsure_batch: recovered.unsure_batch,
                 unsure_position: recovered.unsure_position,
             });

@@ -21,6 +21,7 @@ use super::limits;
 use super::open::{self, ActiveTail, Fix, Opened};
 use super::options::{FsyncPolicy, LogOptions};
 use super::reader::LogReader;
+use super::recovery::AlteredEnd;
 use super::reserve::Reserve;
 use super::segment::Summary;
 use super::segment_writer::{NewBatch, SegmentWriter, WriteError};
@@ -78,6 +79,9 @@ pub struct RecoveryReport {
     /// Records at the end that were flushed and are gone all the same: the disk lied about its syncs, or a hand cut the
     /// file. Their offsets are given again.
     pub lost_records: u64,
+    /// Headers at the very end that are there, and are not what was written. Entries without records may be cut with
+    /// them: a replica has to take them for lost.
+    pub altered: AlteredEnd,
     /// Indexes that were rebuilt from their segments' lines.
     pub rebuilt_indexes: usize,
     /// Damage that was found. Sealed segments are not read at opening; `verify` reads all.
@@ -368,6 +372,7 @@ impl RecoveryReport {
             was_closed: opened.active.as_ref().is_none_or(|tail| tail.was_closed),
             torn_bytes: opened.active.as_ref().map_or(0, |tail| tail.torn_bytes),
             lost_records: opened.active.as_ref().map_or(0, |tail| tail.lost_records),
+            altered: opened.active.as_ref().map(|tail| tail.altered).unwrap_or_default(),
             rebuilt_indexes: opened.fixes.iter().filter(|fix| matches!(fix, Fix::WriteIndex { .. })).count(),
             damage: opened.missing.iter().cloned().chain(found).collect(),
         }

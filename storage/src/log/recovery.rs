@@ -4,8 +4,9 @@
 //! were flushed before it was written. Below the highest such count nothing can be torn: a mismatch there is damage, and
 //! is kept. From there on it is a torn tail if the bytes never reached the disk: those are sectors of zeros or lie beyond
 //! the file's end, and JSON holds no zero byte. Bytes that are there and wrong were written, and perhaps flushed and
-//! acknowledged: they are damage too. So is the last header, if it is there and wrong and its batch's lines are all there:
-//! they tell where it ended.
+//! acknowledged: they are damage too. So are the last headers, if they are there and wrong and all lines of their batches
+//! are there: they tell where these ended. Where there are none, such headers may have been those of entries without
+//! records: they are cut, and counted.
 //!
 //! A disk that lied about its syncs, or a hand that cut the file, can also leave flushed batches at the very end
 //! without bytes. There is nothing of them to keep: they are cut like a torn tail, and counted as lost.
@@ -35,6 +36,8 @@ pub(super) struct Recovered {
     pub(super) damage: Vec<Damage>,
     /// Records of flushed batches at the end of which the bytes are gone.
     pub(super) lost_records: u64,
+    /// The headers at the very end that are not what was written there, and how many of them are cut.
+    pub(super) altered: AlteredEnd,
     /// The first kept batch of which no later one says that it was flushed, and where its bytes begin.
     pub(super) unsure_batch: u32,
     pub(super) unsure_position: u64,
@@ -42,6 +45,15 @@ pub(super) struct Recovered {
     pub(super) torn_data_bytes: u64,
     /// Bytes of the index file that are cut before the next append.
     pub(super) torn_index_bytes: u64,
+}
+
+/// Headers at the very end of a log that are there, and are not what was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlteredEnd {
+    /// How many there are.
+    pub headers: u32,
+    /// How many of them are cut, as no records are left of what they stood for.
+    pub cut: u32,
 }
 
 /// Why a segment could not be recovered.
@@ -91,6 +103,7 @@ pub(super) fn recover(
         None => survey.kept_batches(),
     };
     let lost_records = survey.records_between(kept, survey.flushed_batches);
+    let altered = survey.altered_end(kept);
     let damage = survey.damage(kept);
     let (summary, batch_by_id) = summarize(base_offset, index, &survey, kept)?;
     let unsure_batch = survey.flushed_batches.min(kept);
@@ -106,6 +119,7 @@ pub(super) fn recover(
         batch_by_id,
         damage,
         lost_records,
+        altered,
     })
 }
 
@@ -143,6 +157,8 @@ struct Slot {
     from: Place,
     /// Not known for a header that is wrong until the next that is right.
     to: Option<Place>,
+    /// Whether its header is there, and is not what was written.
+    is_altered: bool,
     /// Whether its header is wrong, and its lines said where it ends.
     is_ended_by_lines: bool,
 }
@@ -172,8 +188,6 @@ struct Survey<'a> {
     /// The highest count of flushed batches that is known, or that any header names.
     flushed_batches: u32,
     found_unknown: bool,
-    /// Whether the last header is not what was written there, and the one before it is.
-    ends_altered: bool,
     checker: Option<DataChecker<'a>>,
 }
 
@@ -185,18 +199,17 @@ impl<'a> Survey<'a> {
             is_next_exact: true,
             flushed_batches,
             found_unknown: false,
-            ends_altered: false,
             checker,
         }
     }
 
     fn add(&mut self, batch: u32, header: Result<BatchHeader, Undecodable>) {
-        self.ends_altered = self.is_next_exact && matches!(header, Err(Undecodable::Checksum));
         match header {
             Ok(header) if self.continues(batch, &header) => self.add_right_header(&header),
-            Err(Undecodable::Absent) => self.add_bad_header(State::AbsentHeader),
+            Ok(_) => self.add_bad_header(State::WrongHeader, false),
+            Err(Undecodable::Absent) => self.add_bad_header(State::AbsentHeader, false),
             Err(Undecodable::Unknown) => self.found_unknown = true,
-            Ok(_) | Err(Undecodable::Checksum) => self.add_bad_header(State::WrongHeader),
+            Err(Undecodable::Checksum) => self.add_bad_header(State::WrongHeader, true),
         }
     }
 
@@ -216,14 +229,14 @@ impl<'a> Survey<'a> {
         let to = Place { offset: header.end_offset(), position: header.end_position() };
         self.resolve_bad_headers(from);
         let state = self.checker.as_mut().map_or(State::Whole, |checker| checker.check(header));
-        self.slots.push(Slot { state, from, to: Some(to), is_ended_by_lines: false });
+        self.slots.push(Slot { state, from, to: Some(to), is_altered: false, is_ended_by_lines: false });
         self.flushed_batches = self.flushed_batches.max(header.flushed_batches);
         self.next = to;
         self.is_next_exact = true;
     }
 
-    fn add_bad_header(&mut self, state: State) {
-        self.slots.push(Slot { state, from: self.next, to: None, is_ended_by_lines: false });
+    fn add_bad_header(&mut self, state: State, is_altered: bool) {
+        self.slots.push(Slot { state, from: self.next, to: None, is_altered, is_ended_by_lines: false });
         self.is_next_exact = false;
     }
 
@@ -234,17 +247,29 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// An altered header at the very end: an entry is on the disk whole or not at all, so it was written. If what was
-    /// written for it is all there, to the file's end, its batch is no torn one.
+    /// Altered headers at the very end: an entry is on the disk whole or not at all, so they were written. If what was
+    /// written for them is all there, to the file's end, their batches are no torn ones. Where one ends and the next
+    /// begins is not known.
     fn end_by_lines(&mut self, data_bytes: u64) {
-        let Some(last) = self.slots.last_mut().filter(|_| self.ends_altered) else { return };
-        let lines =
-            self.checker.as_mut().and_then(|checker| checker.whole_lines(last.from.position, data_bytes));
+        let before = self.slots.iter().rposition(|slot| slot.to.is_some()).map_or(0, |last| last + 1);
+        let Some(run) = self.slots.get_mut(before..) else { return };
+        let Some(from) = run.first().map(|slot| slot.from) else { return };
+        if !run.iter().all(|slot| slot.is_altered) {
+            return;
+        }
+        let lines = self.checker.as_mut().and_then(|checker| checker.whole_lines(from.position, data_bytes));
         if let Some(lines) = lines {
-            let to = Place { offset: last.from.offset.plus(lines), position: data_bytes };
-            (last.to, last.is_ended_by_lines) = (Some(to), true);
+            let to = Place { offset: from.offset.plus(lines), position: data_bytes };
+            run.iter_mut().for_each(|slot| (slot.to, slot.is_ended_by_lines) = (Some(to), true));
             self.next = to;
         }
+    }
+
+    /// What is altered at the very end, when so many batches are kept.
+    fn altered_end(&self, kept: u32) -> AlteredEnd {
+        let headers = self.slots.iter().rev().take_while(|slot| slot.is_altered).count();
+        let cut = self.slots.len().saturating_sub(kept as usize).min(headers);
+        AlteredEnd { headers: headers as u32, cut: cut as u32 }
     }
 
     /// All batches, when nothing can be torn. Wrong entries at the very end that would be batches of nothing are none:
@@ -318,14 +343,13 @@ fn summarize(
     let mut batch_by_id = HashMap::new();
     let mut slots = survey.slots.iter();
     index.scan(kept, |batch, header| {
-        let is_right = slots.next().is_some_and(|slot| slot.state != State::WrongHeader);
-        if let Ok(header) = header
-            && is_right
-        {
-            summary.add(&header);
-            if let Some(id) = header.id {
-                batch_by_id.insert(id, batch);
-            }
+        let Some(slot) = slots.next().filter(|slot| slot.state != State::WrongHeader) else { return };
+        let Ok(header) = header else { return };
+        summary.add(&header);
+        // Of what cannot be read, and was perhaps never acknowledged, a repetition is to be stored.
+        let is_stored = slot.state == State::Whole || batch < survey.flushed_batches;
+        if let Some(id) = header.id.filter(|_| is_stored) {
+            batch_by_id.insert(id, batch);
         }
     })?;
     summary.batch_count = kept;

@@ -21,7 +21,7 @@ use super::state::GroupState;
 use super::types::{Entry, EntryData, LogId, SavedMembership, StorageError, TypeConfig, Vote, log_id};
 use crate::limits;
 use crate::log::{
-    DamageKind, EntryBatch, EntryExtent, EntryKind, EntryReader, LogError, LogReader, NewBatch, PartitionLog,
+    AlteredEnd, EntryBatch, EntryExtent, EntryKind, EntryReader, LogError, LogReader, NewBatch, PartitionLog,
     Publisher, RecoveryReport, Staging,
 };
 use crate::partition::{LogAccess, LogContent, LogEntry};
@@ -91,10 +91,10 @@ impl FoundLog {
     ///
     /// # Errors
     /// When the log is not that of a replica, or the disk refuses.
-    pub fn forget(log: &mut PartitionLog) -> Result<(), FoundLogError> {
+    pub fn forget(log: &mut PartitionLog, report: &RecoveryReport) -> Result<(), FoundLogError> {
         let found = log.read_group_state()?.ok_or(FoundLogError::NotReplicated)?;
         let mut state = GroupState::decode(&found).map_err(FoundLogError::State)?;
-        state.set_lost(log.entry_reader().last().ok().flatten().map(|extent| raft_id(&extent)));
+        state.set_lost(last_there_was(log.entry_reader().last_readable().ok().flatten(), report.altered));
         state.set_installing(true);
         log.write_group_state(&state.encode())?;
         log.wipe()?;
@@ -122,13 +122,15 @@ impl FoundLog {
         if is_new && (log.written_end() > Offset::ZERO || log.last_index().is_some()) {
             return Err(FoundLogError::NotReplicated);
         }
-        let is_damaged = report.lost_records > 0 || report.rebuilt_indexes > 0 || log.has_bad_entry()?;
+        let is_damaged = report.lost_records > 0
+            || report.altered.cut > 0
+            || report.rebuilt_indexes > 0
+            || log.has_bad_entry()?;
         let has_lost = is_damaged || state.is_installing();
         if has_lost {
             // Before anything is cut off: a crash in between would leave a shorter log that looks whole.
             // What cannot be told of a damaged log was not its end, or a leader tells of it.
-            let last = entries.last_readable().ok().flatten().map(|extent| raft_id(&extent));
-            state.set_lost(if ends_unreadably(log, report) { Some(after(last)) } else { last });
+            state.set_lost(last_there_was(entries.last_readable().ok().flatten(), report.altered));
         }
         if has_lost || is_new {
             // From now on the directory is a replica's, which must not come back without what it has promised.
@@ -278,15 +280,15 @@ impl StoreShared {
     }
 }
 
-/// Whether the log's last entry was written, and its header cannot be read.
-fn ends_unreadably(log: &PartitionLog, report: &RecoveryReport) -> bool {
-    let end = log.written_end();
-    report.damage.iter().any(|damage| damage.kind == DamageKind::Header && damage.end_offset == end)
-}
-
-/// At the least the place of an entry after this one: the one that there was may be of a later term.
-fn after(last: Option<LogId>) -> LogId {
-    last.map_or_else(|| log_id(0, 0), |last| LogId { index: last.index + 1, ..last })
+/// The last entry that the log may have had: behind the last that can be read each altered header may have been one's.
+/// It may have been of a later term, and is at the least of this one.
+fn last_there_was(readable: Option<(EntryExtent, bool)>, altered: AlteredEnd) -> Option<LogId> {
+    let goes_on = readable.as_ref().is_some_and(|(_, goes_on)| *goes_on);
+    let more = u64::from(altered.headers).saturating_sub(u64::from(goes_on));
+    match readable.map(|(extent, _)| raft_id(&extent)) {
+        Some(last) => Some(LogId { index: last.index + more, ..last }),
+        None => more.checked_sub(1).map(|index| log_id(0, index)),
+    }
 }
 
 /// Where an entry lies, as the library counts.

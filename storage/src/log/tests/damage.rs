@@ -256,6 +256,49 @@ fn a_flipped_bit_after_a_crash_costs_its_own_batch_alone() {
 }
 
 #[test]
+fn a_sector_of_altered_headers_at_the_very_end_costs_the_batches_of_those_alone() {
+    let written = some_batches(6);
+    let files = crashed(&written);
+    for altered in 1..=6_usize {
+        let mut index = files.index.clone();
+        let kept = 6 - altered;
+        for entry in kept..6 {
+            index[(entry + 1) * ENTRY_BYTES + 20] ^= 0x55;
+        }
+        let disk = Files { data: files.data.clone(), index, closed: None }.put();
+        let context = format!("the last {altered}");
+        let (log, report) = open(&disk, &one_segment());
+        let items = read_items(&log.reader());
+        assert_eq!(check_items(&items, &written, &context), (0..kept).collect::<Vec<_>>(), "{context}");
+        assert_eq!((report.damage.len(), report.torn_bytes, report.lost_records), (1, 0, 0), "{context}");
+        assert_eq!((report.altered.headers as usize, report.altered.cut), (altered, 0), "{context}");
+        assert_eq!(report.damage[0].end_offset, report.next_offset, "{context}");
+        drop(log);
+        check_goes_on(&disk, &items, &context);
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_and_was_perhaps_never_acknowledged_is_stored_when_it_comes_again() {
+    let written = some_batches(4);
+    let files = crashed(&written);
+    let starts = starts(&written);
+    for (hit, is_known) in [(2, true), (3, false)] {
+        let mut data = files.data.clone();
+        data[starts[hit] + 20] ^= 1;
+        let disk = Files { data, index: files.index.clone(), closed: None }.put();
+        let (log, report) = open(&disk, &one_segment());
+        assert_eq!(report.damage.len(), 1);
+        let found = log.find_batch(written[hit].id).unwrap();
+        assert_eq!(found.is_some(), is_known, "batch {hit}");
+        let recent: Vec<_> = log.recent_batches(9).iter().map(|known| known.id).collect();
+        let expected: Vec<_> =
+            (0..4).filter(|number| *number != hit).map(|number| written[number].id).collect();
+        assert_eq!(recent, expected, "batch {hit}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_of_the_data_after_a_crash_costs_its_own_batch_alone() {
     let written = some_batches(4);
     let files = crashed(&written);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::Partition;
+use model::{Offset, Partition};
 
 use super::super::state::GroupState;
 use super::super::types::{Vote, log_id};
@@ -11,7 +11,9 @@ use super::super::{FoundLog, FoundLogError};
 use crate::log::tests::batch;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
-use crate::log::{EntryContent, LogOptions, NewEntry, PartitionLog, RecoveryReport};
+use crate::log::{
+    ConsumerCommit, ConsumerKey, EntryContent, LogOptions, NewEntry, PartitionLog, RecoveryReport,
+};
 
 const DIR: &str = "/data/partition-0";
 pub(super) const ENTRIES: u64 = 8;
@@ -49,7 +51,7 @@ fn damage(disk: &SimDisk, log_index: u64, batch: usize) {
     });
     let is_of_entry = |(index, position): &(PathBuf, usize)| {
         let header = &disk.read(index)[*position..position + 128];
-        header[88..96] == log_index.to_le_bytes() && header[4] < 3
+        header[88..96] == log_index.to_le_bytes() && header[4] != 3
     };
     let (index, position) = headers.filter(is_of_entry).nth(batch).unwrap();
     let mut bytes = disk.read(&index);
@@ -167,4 +169,74 @@ fn a_replica_whose_last_entry_was_altered_after_a_crash_does_not_vote_without_it
             assert_eq!(state.has_what_it_had(), has, "{part}: {applied}");
         }
     }
+}
+
+#[test]
+fn a_replica_whose_last_entries_without_records_were_altered_does_not_vote_without_them() {
+    let consumer = ConsumerCommit { consumer: ConsumerKey::of("c"), offset: Some(Offset::new(3)) };
+    for content in [EntryContent::Blank, EntryContent::Consumer(consumer)] {
+        for (altered, is_closed) in [(1, false), (2, false), (1, true), (2, true)] {
+            let disk = replica(Some(5));
+            let (mut log, _) = open(&disk);
+            for log_index in ENTRIES + 1..=ENTRIES + 2 {
+                let content = content.clone();
+                log.append_entries(&[NewEntry { log_index, term: 1, appended_at_ms: 0, content }]).unwrap();
+                log.sync().unwrap();
+            }
+            if is_closed {
+                log.close().unwrap();
+            } else {
+                drop(log);
+            }
+            for log_index in ENTRIES + 3 - altered..=ENTRIES + 2 {
+                damage(&disk, log_index, 0);
+            }
+            let what = format!("{content:?}, {altered} altered, closed: {is_closed}");
+            let (mut log, report) = open(&copy_of(&disk));
+            assert_eq!(u64::from(report.altered.cut), altered, "{what}");
+            FoundLog::prepare(&mut log, &report).unwrap();
+            assert_eq!(log.last_index(), Some(ENTRIES + 2 - altered), "{what}");
+            let mut state = state_of(&log);
+            assert!(state.is_refilling(), "{what}: {state:?}");
+            for (applied, has) in [(ENTRIES, false), (ENTRIES + 1, true)] {
+                state.set_applied(log_id(1, applied));
+                assert_eq!(state.has_what_it_had(), has, "{what}: {applied}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_entry_of_which_a_part_is_altered_is_waited_for_and_none_behind_it() {
+    let disk = replica(Some(5));
+    let (mut log, _) = open(&disk);
+    let content = EntryContent::Batches((90..93).map(|number| batch(number, 2)).collect());
+    log.append_entries(&[NewEntry { log_index: ENTRIES + 1, term: 1, appended_at_ms: 0, content }]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    damage(&disk, ENTRIES + 1, 2);
+    let (mut log, report) = open(&copy_of(&disk));
+    FoundLog::prepare(&mut log, &report).unwrap();
+    let mut state = state_of(&log);
+    for (applied, has) in [(ENTRIES - 1, false), (ENTRIES, true)] {
+        state.set_applied(log_id(1, applied));
+        assert_eq!(state.has_what_it_had(), has, "{applied}");
+    }
+}
+
+#[test]
+fn damage_in_front_of_entries_that_can_be_read_makes_no_entry_behind_them() {
+    let disk = replica(Some(5));
+    let (mut log, _) = open(&disk);
+    let content = EntryContent::Blank;
+    log.append_entries(&[NewEntry { log_index: ENTRIES + 1, term: 1, appended_at_ms: 0, content }]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    damage(&disk, ENTRIES, 0);
+    let (mut log, report) = open(&copy_of(&disk));
+    FoundLog::prepare(&mut log, &report).unwrap();
+    let mut state = state_of(&log);
+    assert!(state.is_refilling());
+    state.set_applied(log_id(1, ENTRIES));
+    assert!(state.has_what_it_had(), "{state:?}");
 }
