@@ -11,9 +11,10 @@ use std::sync::Arc;
 use clap::Args;
 use http::{Method, StatusCode};
 use model::Partition;
+use tokio::time::{Instant, sleep};
 use url::Url;
 
-use super::operate::{Access, OperateError, Operator, base, in_time, patiently, say};
+use super::operate::{Access, LOOK_INTERVAL, OperateError, Operator, SILENCE_MAX, base, in_time, say};
 use super::{Outcome, ToolError, partitions_in};
 use crate::clock::unix_now_ms;
 use crate::config::parse_node_url;
@@ -43,6 +44,8 @@ enum Verdict {
     Free,
     /// It may have one.
     Kept(&'static str),
+    /// The cluster does not know just now; it will.
+    Unclear(&'static str),
 }
 
 pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, ToolError> {
@@ -63,9 +66,7 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
                 LogOptions::default(),
                 unix_now_ms(),
             )?;
-            let node = base(&args.node);
-            // Who led when the daemon was stopped is called the leader for a moment more, and may be this very node.
-            let verdict = patiently(|| ask(operator, &node, *partition, identity.node)).await?;
+            let verdict = settled(operator, &base(&args.node), *partition, identity.node).await?;
             match verdict {
                 Verdict::Free => {
                     let freed = bytes_in(dir);
@@ -74,10 +75,10 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
                     let freed = freed.saturating_sub(bytes_in(dir));
                     say(out, &format!("partition {partition}: forgotten, {freed} bytes are free"))?;
                 }
-                Verdict::Kept(why) if args.partition.is_empty() => {
+                Verdict::Kept(why) | Verdict::Unclear(why) if args.partition.is_empty() => {
                     say(out, &format!("partition {partition}: kept, as {why}"))?;
                 }
-                Verdict::Kept(why) => {
+                Verdict::Kept(why) | Verdict::Unclear(why) => {
                     return Err(
                         OperateError::NotForgotten { partition: *partition, reason: why.to_owned() }.into()
                     );
@@ -86,6 +87,25 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
         }
         Ok(())
     })
+}
+
+/// What the partition's leader says of this node, who leads it being known: an election is waited for.
+async fn settled(
+    operator: &Operator,
+    url: &str,
+    partition: Partition,
+    own: HexId,
+) -> Result<Verdict, OperateError> {
+    let deadline = Instant::now() + SILENCE_MAX;
+    loop {
+        match ask(operator, url, partition, own).await {
+            Ok(Verdict::Unclear(_)) | Err(OperateError::Call { .. }) if Instant::now() < deadline => {
+                sleep(LOOK_INTERVAL).await;
+            }
+            Ok(Verdict::Unclear(why)) => return Ok(Verdict::Kept(why)),
+            other => return other,
+        }
+    }
 }
 
 /// What the partition's leader says of this node.
@@ -99,7 +119,7 @@ async fn ask(
     let Some(state) = seen.partitions.iter().find(|state| state.partition == partition) else {
         return Ok(Verdict::Kept("the cluster does not know the partition"));
     };
-    let Some(leader) = &state.leader else { return Ok(Verdict::Kept("nobody leads it just now")) };
+    let Some(leader) = &state.leader else { return Ok(Verdict::Unclear("nobody leads it just now")) };
     let answer = operator.command(Method::GET, leader, "/cluster/node").await?;
     if answer.status != StatusCode::OK {
         return Err(answer.refusal());
@@ -107,7 +127,7 @@ async fn ask(
     let card: NodeCard = answer.json()?;
     let led = card.groups.iter().find(|status| status.partition == partition && status.leads);
     Ok(match led {
-        None => Verdict::Kept("who leads it is changing"),
+        None => Verdict::Unclear("who leads it is changing"),
         Some(status) if status.members.iter().any(|member| member.id == own) => {
             Verdict::Kept("the node has a replica of it")
         }

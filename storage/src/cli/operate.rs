@@ -30,11 +30,11 @@ use crate::raft::{NodeCard, Secret, SecretError, internal_at};
 use crate::tls::{NodeTls, TlsError};
 
 /// How often it is looked how things stand.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the node that is asked may be silent, as one that is restarted.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// How a cluster is reached.
 #[derive(Args, Clone, Debug)]
@@ -358,7 +358,7 @@ fn is_for_later(status: StatusCode) -> bool {
 }
 
 /// Asks until there is an answer, for as long as a restart may take.
-pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, OperateError>
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, OperateError>
 where
     F: Future<Output = Result<T, OperateError>>,
 {
