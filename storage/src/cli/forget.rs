@@ -14,7 +14,9 @@ use model::Partition;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
-use super::operate::{Access, LOOK_INTERVAL, OperateError, Operator, SILENCE_MAX, base, in_time, say};
+use super::operate::{
+    Access, LOOK_INTERVAL, OperateError, Operator, SILENCE_MAX, base, in_time, is_for_later, say,
+};
 use super::{Outcome, ToolError, partitions_in};
 use crate::clock::unix_now_ms;
 use crate::config::parse_node_url;
@@ -44,9 +46,10 @@ enum Verdict {
     Free,
     /// It may have one.
     Kept(&'static str),
-    /// The cluster does not know just now; it will.
-    Unclear(&'static str),
 }
+
+/// Why the cluster does not know just now; it will.
+struct Unclear(&'static str);
 
 pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, ToolError> {
     let identity = Identity::found_in(&RealDisk, &args.data)?
@@ -57,6 +60,7 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
         return Err(OperateError::NotHere(*missing).into());
     }
     in_time(&args.access, async |operator: &Operator| {
+        let patience = Instant::now() + SILENCE_MAX;
         for (partition, dir) in here.iter().filter(|(partition, _)| wanted(partition)) {
             // Held from before it is asked: nobody can start a daemon that is given the replica meanwhile.
             let (mut log, report) = PartitionLog::open(
@@ -66,7 +70,7 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
                 LogOptions::default(),
                 unix_now_ms(),
             )?;
-            let verdict = settled(operator, &base(&args.node), *partition, identity.node).await?;
+            let verdict = settled(operator, &base(&args.node), *partition, identity.node, patience).await?;
             match verdict {
                 Verdict::Free => {
                     let freed = bytes_in(dir);
@@ -75,10 +79,10 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
                     let freed = freed.saturating_sub(bytes_in(dir));
                     say(out, &format!("partition {partition}: forgotten, {freed} bytes are free"))?;
                 }
-                Verdict::Kept(why) | Verdict::Unclear(why) if args.partition.is_empty() => {
+                Verdict::Kept(why) if args.partition.is_empty() => {
                     say(out, &format!("partition {partition}: kept, as {why}"))?;
                 }
-                Verdict::Kept(why) | Verdict::Unclear(why) => {
+                Verdict::Kept(why) => {
                     return Err(
                         OperateError::NotForgotten { partition: *partition, reason: why.to_owned() }.into()
                     );
@@ -89,22 +93,25 @@ pub(super) fn forget(args: &ForgetArgs, out: &mut dyn Write) -> Result<Outcome, 
     })
 }
 
-/// What the partition's leader says of this node, who leads it being known: an election is waited for.
+/// What the partition's leader says of this node. An election, or a restart, is waited for until `deadline`.
 async fn settled(
     operator: &Operator,
     url: &str,
     partition: Partition,
     own: HexId,
+    deadline: Instant,
 ) -> Result<Verdict, OperateError> {
-    let deadline = Instant::now() + SILENCE_MAX;
     loop {
-        match ask(operator, url, partition, own).await {
-            Ok(Verdict::Unclear(_)) | Err(OperateError::Call { .. }) if Instant::now() < deadline => {
-                sleep(LOOK_INTERVAL).await;
-            }
-            Ok(Verdict::Unclear(why)) => return Ok(Verdict::Kept(why)),
-            other => return other,
+        let why = match ask(operator, url, partition, own).await {
+            Ok(Ok(verdict)) => return Ok(verdict),
+            Ok(Err(Unclear(why))) => why,
+            Err(OperateError::Call { .. }) => "its leader does not answer",
+            Err(error) => return Err(error),
+        };
+        if Instant::now() >= deadline {
+            return Ok(Verdict::Kept(why));
         }
+        sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -114,24 +121,27 @@ async fn ask(
     url: &str,
     partition: Partition,
     own: HexId,
-) -> Result<Verdict, OperateError> {
+) -> Result<Result<Verdict, Unclear>, OperateError> {
     let seen = operator.cluster(url).await?;
     let Some(state) = seen.partitions.iter().find(|state| state.partition == partition) else {
-        return Ok(Verdict::Kept("the cluster does not know the partition"));
+        return Ok(Ok(Verdict::Kept("the cluster does not know the partition")));
     };
-    let Some(leader) = &state.leader else { return Ok(Verdict::Unclear("nobody leads it just now")) };
+    let Some(leader) = &state.leader else { return Ok(Err(Unclear("nobody leads it just now"))) };
     let answer = operator.command(Method::GET, leader, "/cluster/node").await?;
+    if is_for_later(answer.status) {
+        return Ok(Err(Unclear("its leader is not ready")));
+    }
     if answer.status != StatusCode::OK {
         return Err(answer.refusal());
     }
     let card: NodeCard = answer.json()?;
     let led = card.groups.iter().find(|status| status.partition == partition && status.leads);
     Ok(match led {
-        None => Verdict::Unclear("who leads it is changing"),
+        None => Err(Unclear("who leads it is changing")),
         Some(status) if status.members.iter().any(|member| member.id == own) => {
-            Verdict::Kept("the node has a replica of it")
+            Ok(Verdict::Kept("the node has a replica of it"))
         }
-        Some(_) => Verdict::Free,
+        Some(_) => Ok(Verdict::Free),
     })
 }
 

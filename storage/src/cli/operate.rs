@@ -353,7 +353,7 @@ impl Answer {
 }
 
 /// Whether the same may be asked again, here or of another leader.
-fn is_for_later(status: StatusCode) -> bool {
+pub(super) fn is_for_later(status: StatusCode) -> bool {
     matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::MISDIRECTED_REQUEST)
 }
 

@@ -132,15 +132,17 @@ async fn accept_all(
         let (stream, peer) = accept(listener).await;
         let connection =
             Connection { http: http.clone(), router: router.clone(), peer, watcher: graceful.watcher() };
-        let tls = tls.cloned();
+        // Two tasks rather than one that can be either: those of clients, which are many, stay as small as they can be.
+        let Some(tls) = tls.cloned() else {
+            tokio::spawn(async move {
+                connection.serve(stream).await;
+                drop(permit);
+            });
+            continue;
+        };
         tokio::spawn(async move {
-            match tls {
-                None => connection.serve(stream).await,
-                Some(tls) => {
-                    if let Some(stream) = tls.shake_hands(stream, peer).await {
-                        connection.serve(stream).await;
-                    }
-                }
+            if let Some(stream) = tls.shake_hands(stream, peer).await {
+                connection.serve(stream).await;
             }
             drop(permit);
         });

@@ -247,19 +247,21 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Altered headers at the very end: an entry is on the disk whole or not at all, so they were written. If what was
-    /// written for them is all there, to the file's end, their batches are no torn ones. Where one ends and the next
-    /// begins is not known.
+    /// Altered headers at the very end, but for absent ones behind them: an entry is on the disk whole or not at all, so
+    /// they were written. The whole lines behind the batch before are theirs, and perhaps, at the end, some of what was
+    /// just being written. Where one batch ends and the next begins is not known.
     fn end_by_lines(&mut self, data_bytes: u64) {
         let before = self.slots.iter().rposition(|slot| slot.to.is_some()).map_or(0, |last| last + 1);
-        let Some(run) = self.slots.get_mut(before..) else { return };
+        let absent = self.slots.iter().rev().take_while(|slot| slot.state == State::AbsentHeader).count();
+        let end = self.slots.len().saturating_sub(absent);
+        let Some(run) = self.slots.get_mut(before..end) else { return };
         let Some(from) = run.first().map(|slot| slot.from) else { return };
         if !run.iter().all(|slot| slot.is_altered) {
             return;
         }
-        let lines = self.checker.as_mut().and_then(|checker| checker.whole_lines(from.position, data_bytes));
-        if let Some(lines) = lines {
-            let to = Place { offset: from.offset.plus(lines), position: data_bytes };
+        let lines = self.checker.as_mut().map(|checker| checker.whole_lines(from.position, data_bytes));
+        if let Some((lines, position)) = lines.filter(|(lines, _)| *lines > 0) {
+            let to = Place { offset: from.offset.plus(lines), position };
             run.iter_mut().for_each(|slot| (slot.to, slot.is_ended_by_lines) = (Some(to), true));
             self.next = to;
         }
@@ -267,8 +269,9 @@ impl<'a> Survey<'a> {
 
     /// What is altered at the very end, when so many batches are kept.
     fn altered_end(&self, kept: u32) -> AlteredEnd {
-        let headers = self.slots.iter().rev().take_while(|slot| slot.is_altered).count();
-        let cut = self.slots.len().saturating_sub(kept as usize).min(headers);
+        let written = self.slots.iter().rev().skip_while(|slot| slot.state == State::AbsentHeader);
+        let headers = written.take_while(|slot| slot.is_altered).count();
+        let cut = self.slots.iter().skip(kept as usize).filter(|slot| slot.is_altered).count();
         AlteredEnd { headers: headers as u32, cut: cut as u32 }
     }
 
@@ -346,8 +349,8 @@ fn summarize(
         let Some(slot) = slots.next().filter(|slot| slot.state != State::WrongHeader) else { return };
         let Ok(header) = header else { return };
         summary.add(&header);
-        // Of what cannot be read, and was perhaps never acknowledged, a repetition is to be stored.
-        let is_stored = slot.state == State::Whole || batch < survey.flushed_batches;
+        // Of what is not what was written, and was perhaps never acknowledged, a repetition is to be stored.
+        let is_stored = slot.state != State::WrongBytes || batch < survey.flushed_batches;
         if let Some(id) = header.id.filter(|_| is_stored) {
             batch_by_id.insert(id, batch);
         }
@@ -391,15 +394,24 @@ impl<'a> DataChecker<'a> {
         }
     }
 
-    /// How many lines there are from one position to another, if it is whole ones and no byte was never written.
-    fn whole_lines(&mut self, from: u64, to: u64) -> Option<u64> {
-        let (mut lines, mut last, mut has_zero) = (0, 0, false);
-        let is_there = self.each_piece(from, to, |piece| {
+    /// How many whole lines there are from one position on, before the first byte that was never written and before `to`;
+    /// and where the last ends.
+    fn whole_lines(&mut self, from: u64, to: u64) -> (u64, u64) {
+        let (mut lines, mut end, mut at, mut is_over) = (0, from, from, false);
+        let read = self.each_piece(from, to, |piece| {
+            if is_over {
+                return;
+            }
+            let zero = memchr::memchr(0, piece);
+            is_over = zero.is_some();
+            let piece = piece.get(..zero.unwrap_or(piece.len())).unwrap_or_default();
             lines += memchr::memchr_iter(b'\n', piece).count() as u64;
-            has_zero |= memchr::memchr(0, piece).is_some();
-            last = piece.last().copied().unwrap_or(last);
+            if let Some(last) = memchr::memrchr(b'\n', piece) {
+                end = at + last as u64 + 1;
+            }
+            at += piece.len() as u64;
         });
-        (is_there.is_ok_and(|is_there| is_there) && last == b'\n' && !has_zero).then_some(lines)
+        if read.is_err() { (0, from) } else { (lines, end) }
     }
 
     /// Hands bytes out piece by piece; false when the file ends before.

@@ -11,7 +11,7 @@ use model::BatchId;
 use super::batch_index::BatchIndex;
 use super::disk::OpenMode;
 use super::error::{DamageKind, LogError};
-use super::format::BatchHeader;
+use super::format::{BatchHeader, Undecodable};
 use super::layout::{self, Part};
 use super::partition_log::{PartitionLog, Tail};
 use super::segment::{Segment, Summary};
@@ -72,8 +72,9 @@ impl PartitionLog {
                         && header.base_offset < damage.end_offset
                 })
             };
-            let mut bad = None;
+            let (mut bad, mut is_unknown) = (None, false);
             segment.scan_headers(|_, header| {
+                is_unknown |= matches!(header, Err(Undecodable::Unknown));
                 if bad.is_some() {
                     return;
                 }
@@ -94,6 +95,11 @@ impl PartitionLog {
                     Err(_) => bad = Some(next.unwrap_or(1)),
                 }
             })?;
+            // A later version's entry is no damage, and nothing is cut for it.
+            if is_unknown {
+                let name = layout::file_name(segment.base_offset, Part::Index);
+                return Err(LogError::UnknownFormat { path: self.dir.join(name) });
+            }
             if bad.is_some() {
                 return Ok(bad);
             }

@@ -147,7 +147,7 @@ impl Queries {
         bounds: TailBounds,
     ) -> Result<TailPiece, PoolError> {
         let partitions = Arc::clone(&self.partitions);
-        let (watch, _abandon) = Watch::until(Instant::now() + limits::TAIL_PIECE_TIME_MAX);
+        let (watch, _abandon) = Watch::until(Instant::now() + bounds.piece_time_max);
         let work = move || {
             let snapshot = Snapshot::now(&partitions, &filter);
             (Vec::new(), tail::next(&snapshot, &filter, &positions, bounds, &watch))

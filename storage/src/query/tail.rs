@@ -37,6 +37,8 @@ pub struct TailBounds {
     pub behind_max: u64,
     /// Bytes of records in a piece, the last of each partition aside.
     pub piece_bytes: usize,
+    /// How long to look for a piece, and to count what is missed; what there was no time for counts as missed.
+    pub piece_time_max: Duration,
     /// After how much silence it says that it is alive.
     pub heartbeat: Duration,
     /// Whether a partition here may be behind what a tail was told of another copy: then it is waited for. Else its end
@@ -56,6 +58,7 @@ impl Default for TailBounds {
         Self {
             behind_max: limits::TAIL_BEHIND_MAX,
             piece_bytes: limits::TAIL_PIECE_BYTES,
+            piece_time_max: limits::TAIL_PIECE_TIME_MAX,
             heartbeat: limits::TAIL_HEARTBEAT,
             may_lag: false,
         }

@@ -19,12 +19,18 @@ pub(super) struct Patience {
     timing: Timing,
     since: Instant,
     wait: Duration,
+    /// When a leader was heard, a vote was given, or the replica stood itself.
+    renewed: Instant,
+    /// Whether it gives way to one whose log is longer.
+    gives_way: bool,
 }
 
 impl Patience {
     /// That of a replica that has just begun.
     pub(super) fn new(timing: Timing) -> Self {
-        Self { timing, since: Instant::now(), wait: timing.election_wait(HexId::random().0) }
+        let now = Instant::now();
+        let wait = timing.election_wait(HexId::random().0);
+        Self { timing, since: now, wait, renewed: now, gives_way: false }
     }
 
     /// A leader was heard, a candidate was given the vote, or the replica stands itself.
@@ -32,10 +38,26 @@ impl Patience {
         *self = Self::new(self.timing);
     }
 
-    /// Another replica did not give its vote.
-    pub(super) fn note_refused(&mut self, request: &VoteRequest<NodeId>, response: &VoteResponse<NodeId>) {
-        let wait = if response.last_log_id > request.last_log_id {
+    /// Another replica did not give its vote, for which it was asked then.
+    pub(super) fn note_refused(
+        &mut self,
+        asked: Instant,
+        request: &VoteRequest<NodeId>,
+        response: &VoteResponse<NodeId>,
+    ) {
+        // A leader was heard since, or another has the vote: an answer that comes late must not unseat it.
+        if self.renewed > asked {
+            return;
+        }
+        let is_behind = response.last_log_id > request.last_log_id;
+        if self.gives_way && !is_behind {
+            return;
+        }
+        let wait = if is_behind {
             self.timing.election_wait(HexId::random().0) + self.timing.election_wait(HexId::random().0)
+        } else if response.vote.committed {
+            // Somebody leads, and will be heard.
+            return;
         } else if response.vote.leader_id.term > request.vote.leader_id.term {
             // It has the term now, and nothing else is against it.
             self.timing.second_try_wait(HexId::random().0)
@@ -45,7 +67,7 @@ impl Patience {
         } else {
             return;
         };
-        *self = Self { since: Instant::now(), wait, ..*self };
+        *self = Self { since: Instant::now(), wait, gives_way: is_behind, ..*self };
     }
 
     /// Whether it is time to stand.
@@ -71,8 +93,27 @@ mod tests {
         let mut patience = Patience::new(Timing::new(ELECTION));
         let request = VoteRequest::new(Vote::new(4, 1), last(10));
         let response = VoteResponse::new(Vote::new(term, 2), last(entries), false);
-        patience.note_refused(&request, &response);
+        patience.note_refused(Instant::now(), &request, &response);
         patience.wait
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_comes_late_takes_nothing_from_a_leader_that_was_heard_since() {
+        let mut patience = Patience::new(Timing::new(ELECTION));
+        let request = VoteRequest::new(Vote::new(4, 1), last(10));
+        let split = VoteResponse::new(Vote::new(4, 2), last(10), false);
+        let asked = Instant::now();
+        tokio::time::advance(ELECTION / 10).await;
+        patience.renew();
+        let wait = patience.wait;
+        patience.note_refused(asked, &request, &split);
+        assert_eq!(patience.wait, wait);
+        let led = VoteResponse::new(Vote::new_committed(4, 2), last(10), false);
+        patience.note_refused(Instant::now(), &request, &led);
+        assert_eq!(patience.wait, wait, "somebody leads");
+        patience.note_refused(Instant::now(), &request, &VoteResponse::new(Vote::new(4, 2), last(11), false));
+        patience.note_refused(Instant::now(), &request, &split);
+        assert!(patience.wait >= ELECTION * 2, "it is behind one of them: {:?}", patience.wait);
     }
 
     #[test]

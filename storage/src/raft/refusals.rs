@@ -13,6 +13,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, Snapshot};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::patience::Patience;
 use super::types::{Member, NodeId, TypeConfig, Vote};
@@ -46,9 +47,10 @@ impl<N: RaftNetwork<TypeConfig>> RaftNetwork<TypeConfig> for Heeding<N> {
         request: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, RPCError<NodeId, Member, RaftError<NodeId>>> {
+        let asked = Instant::now();
         let response = self.inner.vote(request.clone(), option).await?;
         if !response.vote_granted {
-            self.patience.lock().note_refused(&request, &response);
+            self.patience.lock().note_refused(asked, &request, &response);
         }
         Ok(response)
     }

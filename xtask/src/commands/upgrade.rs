@@ -24,12 +24,14 @@ pub(crate) struct UpgradeArguments {
 pub(crate) fn run(arguments: &UpgradeArguments) -> anyhow::Result<()> {
     let dir = workspace::upgrade_dir();
     let checkout = dir.join("checkout");
+    // Named once and for all: in the checkout `HEAD` is another.
+    let commit = commit_of(&arguments.from)?;
     let mut git = Command::new("git");
     if checkout.is_dir() {
-        git.current_dir(&checkout).args(["checkout", "--detach", &arguments.from]);
+        git.current_dir(&checkout).args(["checkout", "--detach", &commit]);
     } else {
         git.current_dir(workspace::root()).args(["worktree", "add", "--force", "--detach"]);
-        git.arg(&checkout).arg(&arguments.from);
+        git.arg(&checkout).arg(&commit);
     }
     ensure!(git.status().context("could not run git")?.success(), "{} cannot be checked out", arguments.from);
     let mut build = cargo::command(["build", "--locked", "--package", "storage", "--bin", "storage"]);
@@ -40,4 +42,12 @@ pub(crate) fn run(arguments: &UpgradeArguments) -> anyhow::Result<()> {
     let status = test.status().context("could not run cargo")?;
     ensure!(status.success(), "an upgrade from {} does not go well: see above", arguments.from);
     Ok(())
+}
+
+fn commit_of(revision: &str) -> anyhow::Result<String> {
+    let mut git = Command::new("git");
+    git.current_dir(workspace::root()).args(["rev-parse", "--verify", "--end-of-options"]);
+    let named = git.arg(format!("{revision}^{{commit}}")).output().context("could not run git")?;
+    ensure!(named.status.success(), "there is no commit {revision}");
+    Ok(String::from_utf8(named.stdout)?.trim().to_owned())
 }

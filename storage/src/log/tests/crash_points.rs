@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::random::Random;
 use super::*;
-use crate::log::LogOptions;
+use crate::log::{AlteredEnd, LogOptions};
 
 /// What a run did before the machine died.
 #[derive(Default)]
@@ -60,6 +60,7 @@ impl Run {
     fn check(&self, disk: &SimDisk, options: &LogOptions, context: &str) {
         let (mut log, report) = open(disk, options);
         assert!(report.damage.is_empty(), "{context}: {:?}", report.damage);
+        assert_eq!(report.altered, AlteredEnd::default(), "{context}: a crash alters nothing");
         let stored = read_all(&log.reader());
         let bases = base_offsets(&self.appended);
         let first = stored.first().map_or(log.flushed_end(), |first| first.base_offset);
@@ -175,6 +176,7 @@ fn a_refused_write_leaves_nothing_that_a_power_cut_could_bring_back() {
         log.append(&(200..210).map(|number| batch(number, 2)).collect::<Vec<_>>()).unwrap();
         let (log, report) = open(&disk.after_power_cut(&mut Random::new(seed)), &options);
         assert!(report.damage.is_empty(), "seed {seed}: {:?}", report.damage);
+        assert_eq!(report.altered, AlteredEnd::default(), "seed {seed}");
         assert_same(&read_all(&log.reader())[..3], &written);
     }
 }

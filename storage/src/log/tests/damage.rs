@@ -279,6 +279,40 @@ fn a_sector_of_altered_headers_at_the_very_end_costs_the_batches_of_those_alone(
 }
 
 #[test]
+fn an_altered_header_in_front_of_what_was_just_being_written_keeps_its_lines() {
+    let written = some_batches(4);
+    let files = crashed(&written);
+    let starts = starts(&written);
+    // The third was acknowledged and its header altered since; of the fourth the header is not there, or not at all, and
+    // of its bytes none, a part, zeros, or all.
+    let end = files.data.len();
+    let of_the_fourth =
+        [&files.data[starts[3]..starts[3]], &files.data[starts[3]..starts[3] + 40], &[0; 300]];
+    for (bytes, headers) in
+        of_the_fourth.iter().chain([&&files.data[starts[3]..end]]).flat_map(|bytes| [(bytes, 3), (bytes, 4)])
+    {
+        let mut data = files.data[..starts[3]].to_vec();
+        data.extend_from_slice(bytes);
+        let mut index = files.index[..(1 + headers) * ENTRY_BYTES].to_vec();
+        index[3 * ENTRY_BYTES + 20] ^= 1;
+        if headers == 4 {
+            index[4 * ENTRY_BYTES..].fill(0);
+        }
+        let context = format!("{} bytes, {headers} headers", bytes.len());
+        let disk = Files { data, index, closed: None }.put();
+        let (log, report) = open(&disk, &one_segment());
+        assert_eq!((report.damage.len(), report.altered.headers, report.altered.cut), (1, 1, 0), "{context}");
+        let third = u64::from(written[2].batch.record_count());
+        let span = report.damage[0].end_offset.since(report.damage[0].first_offset);
+        assert!(span >= third, "{context}: {report:?}");
+        let items = read_items(&log.reader());
+        assert_eq!(check_items(&items, &written, &context), [0, 1], "{context}");
+        drop(log);
+        check_goes_on(&disk, &items, &context);
+    }
+}
+
+#[test]
 fn a_batch_that_cannot_be_read_and_was_perhaps_never_acknowledged_is_stored_when_it_comes_again() {
     let written = some_batches(4);
     let files = crashed(&written);

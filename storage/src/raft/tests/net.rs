@@ -31,7 +31,7 @@ use super::super::types::{Member, NodeId, SavedVote, Vote};
 use super::super::{Directory, FoundLog, Group, GroupParts, LogStore, Timing, TypeConfig};
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
-use crate::log::{LogError, LogOptions, LogReader, Manifest, PartitionLog};
+use crate::log::{AlteredEnd, LogError, LogOptions, LogReader, Manifest, PartitionLog};
 use crate::metrics::Metrics;
 use crate::outbound::{CallError, Scheme};
 use crate::partition::{self, PartitionHandle, QueueLimits};
@@ -354,7 +354,8 @@ impl Running {
         let shared_disk = Arc::new(disk.clone());
         let (mut log, report) =
             PartitionLog::open(shared_disk.clone(), Path::new(DIR), PARTITION, options, 0).unwrap();
-        let is_whole = report.damage.is_empty() && report.lost_records == 0;
+        let is_whole =
+            report.damage.is_empty() && report.lost_records == 0 && report.altered == AlteredEnd::default();
         // A log that was being replaced when the power failed is a part of either; it is wiped.
         let state = log.read_group_state().unwrap().map(|state| GroupState::decode(&state).unwrap());
         let is_installing = state.is_some_and(|state| state.is_installing());
