@@ -277,6 +277,12 @@ impl Group {
         self.receive_from(LeaderSegments::new(client.clone(), leader), offer).await
     }
 
+    /// Whether a leader's snapshot is being copied, or put in the place of the log.
+    #[cfg(test)]
+    pub(super) fn is_copying(&self) -> bool {
+        self.shared.copying.try_lock().is_err()
+    }
+
     /// The same, from where the segments come from.
     pub(super) async fn receive_from(
         &self,

@@ -136,7 +136,11 @@ async fn end_move(
     random: &mut Random,
 ) {
     let moved = timeout(CONVERGED_MAX, moved).await;
-    let states = || running.values().map(|node| format!("{:?}", node.group.status())).collect::<Vec<_>>();
+    let state = |node: &Running| {
+        let metrics = node.group.raft().metrics().borrow().clone();
+        format!("{:?}, refilling: {}, {metrics:?}", node.group.status(), node.group.is_refilling())
+    };
+    let states = || running.values().map(state).collect::<Vec<_>>();
     assert!(moved.is_ok(), "seed {}: the replica of node {old} does not move: {:#?}", run.seed, states());
     moved.unwrap().unwrap();
     run.handles.lock().remove(&old);

@@ -63,13 +63,17 @@ async fn power_cut(
     run: &Run,
     running: &mut BTreeMap<NodeId, Running>,
     random: &mut Random,
-    victims: Vec<NodeId>,
+    mut victims: Vec<NodeId>,
     may_damage: bool,
     lasts: Duration,
 ) -> u64 {
-    // What only one has that is damaged already nobody could give it again, nor what its founder alone has yet.
+    // What only one has that is damaged already nobody could give it again, nor what its founder alone has yet. One
+    // whose log was just being replaced has lost it like one that is damaged: no majority outlives two of them.
     let is_founded = running.values().filter(|node| node.group.status().founded).count() > 1;
-    let may_damage = may_damage && is_founded && !running.values().any(|node| node.group.is_refilling());
+    let is_copying = |node: &Running| node.group.is_copying();
+    let without_log = running.values().filter(|node| node.group.is_refilling() || is_copying(node)).count();
+    let may_damage = may_damage && is_founded && without_log == 0;
+    victims.retain(|node| without_log < 2 || !is_copying(&running[node]));
     if simulated::is_entered() {
         for node in &victims {
             let disk = &running[node].disk;
