@@ -49,6 +49,7 @@ before(async () => {
       response.write(`event: record\nid: ${offset}\ndata: {"partition":0,"offset":${offset},"record":{"message":"m"}}\n\n`);
     }
     response.write('event: partial\ndata: {"partial":"node b did not answer"}\n\nevent: partial\ndata: {"partial":null}\n\n');
+    response.write('event: stale\ndata: {"staleness":"2300"}\n\nevent: stale\ndata: {"staleness":null}\n\n');
     response.write('event: gap\ndata: {"missed":7}\n\n');
     response.end();
   });
@@ -63,10 +64,12 @@ test('a tail that broke off goes on after the last record it saw', async () => {
   const gaps = [];
   const states = [];
   const partials = [];
+  const stale = [];
   await follow(new URLSearchParams(), {
     signal: stop.signal,
     onRows: (rows) => { offsets.push(...rows.map((row) => row.offset)); },
     onGap: (missed) => { gaps.push(missed); if (gaps.length === 2) stop.abort(); },
+    onStale: (isStale) => { stale.push(isStale); },
     onStatus: (status, error, partial) => {
       if (states.at(-1) === 'live' && status === 'live') partials.push(partial);
       else states.push(status);
@@ -75,6 +78,8 @@ test('a tail that broke off goes on after the last record it saw', async () => {
   assert.deepEqual(offsets, [0, 1, 2, 3, 4, 5]);
   assert.deepEqual(partials.slice(0, 2), ['node b did not answer', null]);
   assert.deepEqual(gaps, [7, 7]);
+  // At each beginning nothing is known to be out of touch.
+  assert.deepEqual(stale, [false, true, false, false, true, false]);
   assert.deepEqual(asked.splice(0), [null, '2']);
   assert.deepEqual(states.slice(0, 5), ['connecting', 'live', 'lost', 'connecting', 'live']);
 });
@@ -82,7 +87,7 @@ test('a tail that broke off goes on after the last record it saw', async () => {
 test('a tail that is refused says why and does not try again', async () => {
   let last;
   await follow(new URLSearchParams('refuse=1'), {
-    signal: new AbortController().signal, onRows: () => {}, onGap: () => {},
+    signal: new AbortController().signal, onRows: () => {}, onGap: () => {}, onStale: () => {},
     onStatus: (status, error) => { last = { status, title: error?.title, field: error?.field }; },
   });
   assert.deepEqual(last, { status: 'lost', title: '`regex`: unclosed group', field: 'regex' });
