@@ -62,7 +62,7 @@ impl PartitionLog {
     /// The index of the first entry that is damaged, missing, or behind one that is. An entry of several batches is
     /// damaged when any of them is.
     fn first_bad_entry(&self) -> Result<Option<u64>, LogError> {
-        let mut last: Option<BatchHeader> = None;
+        let (mut last, mut bad): (Option<BatchHeader>, _) = (None, None);
         for segment in self.shared.segments().iter() {
             let damage = segment.damage().listed;
             let is_damaged = |header: &BatchHeader| {
@@ -72,7 +72,7 @@ impl PartitionLog {
                         && header.base_offset < damage.end_offset
                 })
             };
-            let (mut bad, mut is_unknown) = (None, false);
+            let mut is_unknown = false;
             segment.scan_headers(|_, header| {
                 is_unknown |= matches!(header, Err(Undecodable::Unknown));
                 if bad.is_some() {
@@ -95,16 +95,13 @@ impl PartitionLog {
                     Err(_) => bad = Some(next.unwrap_or(1)),
                 }
             })?;
-            // A later version's entry is no damage, and nothing is cut for it.
+            // A later version's entry is no damage, and nothing is cut where there is one.
             if is_unknown {
                 let name = layout::file_name(segment.base_offset, Part::Index);
                 return Err(LogError::UnknownFormat { path: self.dir.join(name) });
             }
-            if bad.is_some() {
-                return Ok(bad);
-            }
         }
-        Ok(None)
+        Ok(bad)
     }
 
     fn check_not_committed(&self, log_index: u64) -> Result<(), LogError> {

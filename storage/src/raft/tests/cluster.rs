@@ -100,6 +100,16 @@ fn who_knows_a_part_of_the_cluster_alone_founds_nothing() {
     assert!(cluster.everybody().is_none(), "one is heard of, and was never heard");
 }
 
+/// The first replica, which leads a group of its own.
+async fn leads_alone(net: &Net) -> Running {
+    let first = Running::start(net, 1, SimDisk::new()).await;
+    let raft = first.group.raft();
+    raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
+    let leads = raft.wait(Some(Duration::from_secs(20)));
+    leads.metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
+    first
+}
+
 #[tokio::test]
 async fn the_secret_is_not_shown_where_clients_are_served() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,11 +136,8 @@ async fn the_secret_is_not_shown_where_clients_are_served() {
 #[tokio::test]
 async fn a_node_that_was_lost_before_it_was_filled_is_no_member_once_another_has_its_place() {
     let net = Net::default();
-    let first = Running::start(&net, 1, SimDisk::new()).await;
+    let first = leads_alone(&net).await;
     let raft = first.group.raft();
-    raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
-    let leads = raft.wait(Some(Duration::from_secs(20)));
-    leads.metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
     raft.add_learner(2, Member::default(), false).await.unwrap();
     let third = Running::start(&net, 3, SimDisk::new()).await;
     replace(&first.group, 2, 3, Member::default()).await.unwrap();
@@ -144,11 +151,8 @@ async fn a_node_that_was_lost_before_it_was_filled_is_no_member_once_another_has
 #[tokio::test]
 async fn who_got_a_vote_while_another_was_filled_keeps_it_when_the_other_takes_a_lost_ones_place() {
     let net = Net::default();
-    let first = Running::start(&net, 1, SimDisk::new()).await;
+    let first = leads_alone(&net).await;
     let raft = first.group.raft();
-    raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
-    let leads = raft.wait(Some(Duration::from_secs(20)));
-    leads.metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
     let second = Running::start(&net, 2, SimDisk::new()).await;
     raft.add_learner(2, Member::default(), true).await.unwrap();
     // The third is not there yet: it is being filled until it is.
@@ -172,11 +176,8 @@ async fn who_got_a_vote_while_another_was_filled_keeps_it_when_the_other_takes_a
 #[tokio::test]
 async fn a_learner_that_is_there_already_is_marked_when_a_replica_is_put_there_by_hand() {
     let net = Net::default();
-    let first = Running::start(&net, 1, SimDisk::new()).await;
+    let first = leads_alone(&net).await;
     let raft = first.group.raft();
-    raft.initialize(BTreeMap::from([(1, Member::default())])).await.unwrap();
-    let leads = raft.wait(Some(Duration::from_secs(20)));
-    leads.metrics(|metrics| metrics.current_leader == Some(1), "it leads").await.unwrap();
     let second = Running::start(&net, 2, SimDisk::new()).await;
     // A move that a leader has begun which died.
     raft.add_learner(2, Member::default(), false).await.unwrap();

@@ -12,7 +12,7 @@ use crate::log::tests::batch;
 use crate::log::tests::random::Random;
 use crate::log::tests::sim_disk::SimDisk;
 use crate::log::{
-    ConsumerCommit, ConsumerKey, EntryContent, LogOptions, NewEntry, PartitionLog, RecoveryReport,
+    ConsumerCommit, ConsumerKey, EntryContent, LogError, LogOptions, NewEntry, PartitionLog, RecoveryReport,
 };
 
 const DIR: &str = "/data/partition-0";
@@ -41,8 +41,8 @@ pub(super) fn replica(applied: Option<u64>) -> SimDisk {
     disk
 }
 
-/// Alters a header of an entry: of its batches the `batch`-th.
-fn damage(disk: &SimDisk, log_index: u64, batch: usize) {
+/// Where a header of an entry lies: of its batches the `batch`-th.
+fn header_of(disk: &SimDisk, log_index: u64, batch: usize) -> (PathBuf, usize) {
     let indexes = disk.names().into_iter().filter(|name| name.ends_with(".batches"));
     let headers = indexes.flat_map(|name| {
         let index = Path::new(DIR).join(name);
@@ -53,7 +53,12 @@ fn damage(disk: &SimDisk, log_index: u64, batch: usize) {
         let header = &disk.read(index)[*position..position + 128];
         header[88..96] == log_index.to_le_bytes() && header[4] != 3
     };
-    let (index, position) = headers.filter(is_of_entry).nth(batch).unwrap();
+    headers.filter(is_of_entry).nth(batch).unwrap()
+}
+
+/// Alters a header of an entry: of its batches the `batch`-th.
+fn damage(disk: &SimDisk, log_index: u64, batch: usize) {
+    let (index, position) = header_of(disk, log_index, batch);
     let mut bytes = disk.read(&index);
     bytes[position + 60] ^= 1;
     disk.put(&index, &bytes);
@@ -239,4 +244,39 @@ fn damage_in_front_of_entries_that_can_be_read_makes_no_entry_behind_them() {
     assert!(state.is_refilling());
     state.set_applied(log_id(1, ENTRIES));
     assert!(state.has_what_it_had(), "{state:?}");
+}
+
+#[test]
+fn entries_of_a_later_version_are_refused_wherever_they_lie_and_nothing_is_cut_or_written() {
+    // In each segment, sealed or not; also behind damage.
+    for (victim, damaged) in [(1, None), (4, None), (ENTRIES, None), (6, Some(2))] {
+        let disk = replica(Some(5));
+        let (index, position) = header_of(&disk, victim, 0);
+        let mut bytes = disk.read(&index);
+        let header = &mut bytes[position..position + 128];
+        header[4] = 77;
+        let crc = crc32fast::hash(&header[4..]);
+        header[..4].copy_from_slice(&crc.to_le_bytes());
+        disk.put(&index, &bytes);
+        if let Some(damaged) = damaged {
+            damage(&disk, damaged, 0);
+        }
+        let files = |disk: &SimDisk| -> Vec<_> {
+            let names = disk.names().into_iter().filter(|name| name != "lock");
+            names.map(|name| (disk.read(&Path::new(DIR).join(&name)), name)).collect()
+        };
+        let before = files(&disk);
+        let options = LogOptions { segment_bytes_max: 1500, ..LogOptions::default() };
+        let opened =
+            PartitionLog::open(Arc::new(disk.clone()), Path::new(DIR), Partition::new(0), options, 0);
+        let refused = opened
+            .map_err(FoundLogError::Log)
+            .and_then(|(mut log, report)| FoundLog::prepare(&mut log, &report));
+        let error = refused.map(drop).expect_err("it is refused");
+        assert!(
+            matches!(error, FoundLogError::Log(LogError::UnknownFormat { .. })),
+            "entry {victim}: {error}"
+        );
+        assert!(files(&disk) == before, "entry {victim}");
+    }
 }
