@@ -1,6 +1,7 @@
 //! Three copies of each partition: nodes die, forget and are damaged, and what was acknowledged at a quorum is there
 //! once, in order, and byte for byte the same on every replica.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,9 +103,16 @@ impl Replicas {
 
     /// The records of a replica, as they lie in its files, and the offset of the first.
     fn in_files(&self, node: usize) -> (u64, Vec<u8>) {
-        let segments = tests::files::segments(&self.nodes[node].partition_dir(0));
-        let first: u64 = segments[0].file_stem().unwrap().to_str().unwrap().parse().unwrap();
-        (first, segments.iter().flat_map(|path| std::fs::read(path).unwrap()).collect())
+        loop {
+            let segments = tests::files::segments(&self.nodes[node].partition_dir(0));
+            let first: u64 = segments[0].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+            match segments.iter().map(std::fs::read).collect::<io::Result<Vec<_>>>() {
+                Ok(read) => return (first, read.concat()),
+                // Retention has just deleted the first: the next look finds fewer.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Asserts that all replicas hold the same bytes, and all that was acknowledged once, at its place.
