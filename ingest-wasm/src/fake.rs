@@ -21,6 +21,7 @@ use crate::instance::InstanceState;
 use crate::key_value::{KeyValue, KeyValueError};
 use crate::limits;
 use crate::message::{Answer, Headers, Method, RequestHead, Response};
+use crate::sparing::Sparing;
 use crate::storage::{Call, Reply, SendError, Storage};
 
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
@@ -102,6 +103,10 @@ pub(crate) struct Fake<'s> {
     in_flight: Cell<usize>,
     pub(crate) in_flight_max: Cell<usize>,
     pub(crate) elapsed: Cell<Duration>,
+    /// How often the time was asked for.
+    pub(crate) clock_readings: Cell<usize>,
+    /// How long every call takes at least, the store's too.
+    pub(crate) call_time: Cell<Duration>,
     /// How long a call takes, unless it may not take that long.
     pub(crate) send_time: Cell<Duration>,
     pub(crate) values: RefCell<BTreeMap<String, Vec<u8>>>,
@@ -123,6 +128,8 @@ impl<'s> Fake<'s> {
             in_flight: Cell::new(0),
             in_flight_max: Cell::new(0),
             elapsed: Cell::default(),
+            clock_readings: Cell::default(),
+            call_time: Cell::default(),
             send_time: Cell::default(),
             values: RefCell::default(),
             store_error: RefCell::default(),
@@ -130,22 +137,39 @@ impl<'s> Fake<'s> {
         }
     }
 
-    fn store_error(&self) -> Result<(), KeyValueError> {
+    /// What every call of the store begins with.
+    fn store_call(&self) -> Result<(), KeyValueError> {
+        self.elapsed.set(self.elapsed.get() + self.call_time.get());
         self.store_error.borrow().clone().map_or(Ok(()), Err)
     }
 
     /// The surroundings of a request that this serves.
     pub(crate) fn context<'c>(&'c self, config: &'c Config, budget: &'c Budget) -> Context<'c, Self> {
+        self.context_of(self, config, budget)
+    }
+
+    /// The same, with this as the component has it.
+    pub(crate) fn context_of<'c, S>(
+        &'c self,
+        storage: &'c S,
+        config: &'c Config,
+        budget: &'c Budget,
+    ) -> Context<'c, S> {
         let random = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
         Context {
             config,
-            storage: self,
+            storage,
             budget,
             instance: &self.instance,
             now_ms: NOW_MS,
             random,
             trace: model::trace::TraceParent::unsampled(random),
         }
+    }
+
+    /// This as the component has it: the clock is asked sparingly.
+    pub(crate) fn sparing(&self) -> Sparing<'_, Self> {
+        Sparing::new(self, &self.instance.time)
     }
 
     /// Nodes that store all that is valid.
@@ -177,7 +201,7 @@ impl<'s> Fake<'s> {
 }
 
 /// Lets the other tasks go on first.
-async fn others_turn() {
+pub(crate) async fn others_turn() {
     let mut has_waited = false;
     poll_fn(|cx| {
         cx.waker().wake_by_ref();
@@ -195,7 +219,8 @@ impl Storage for Fake<'_> {
         // Everyone who sends at once is in flight before the first answer.
         others_turn().await;
         self.in_flight.set(self.in_flight.get() - 1);
-        self.elapsed.set(self.elapsed.get() + self.send_time.get().min(call.time_max));
+        let takes = self.send_time.get().max(self.call_time.get());
+        self.elapsed.set(self.elapsed.get() + takes.min(call.time_max));
         let reaction = if call.path_and_query == "/v1/cluster" {
             self.looks.borrow_mut().push(node.to_string());
             (self.cluster.borrow_mut())(node)
@@ -222,6 +247,7 @@ impl Storage for Fake<'_> {
 
 impl Clock for Fake<'_> {
     fn elapsed(&self) -> Duration {
+        self.clock_readings.set(self.clock_readings.get() + 1);
         self.elapsed.get()
     }
 
@@ -235,24 +261,24 @@ impl Clock for Fake<'_> {
 /// A store that keeps what it is given, unless it is told to fail.
 impl KeyValue for Fake<'_> {
     async fn keys(&self) -> Result<Vec<String>, KeyValueError> {
-        self.store_error()?;
+        self.store_call()?;
         Ok(self.values.borrow().keys().cloned().collect())
     }
 
     async fn get(&self, key: String) -> Result<Option<Vec<u8>>, KeyValueError> {
-        self.store_error()?;
+        self.store_call()?;
         Ok(self.values.borrow().get(&key).cloned())
     }
 
     async fn set(&self, key: String, value: Vec<u8>) -> Result<(), KeyValueError> {
-        self.store_error()?;
+        self.store_call()?;
         assert!(value.len() < 1_000_000, "hosted Spin takes values below 1 MB");
         self.values.borrow_mut().insert(key, value);
         Ok(())
     }
 
     async fn delete(&self, key: String) -> Result<(), KeyValueError> {
-        self.store_error()?;
+        self.store_call()?;
         self.values.borrow_mut().remove(&key);
         Ok(())
     }
@@ -297,10 +323,12 @@ impl Try {
 
     pub(crate) fn respond(&self, fake: &Fake<'_>, config: &Config, now_ms: u64) -> Response {
         let budget = Budget::new(limits::BODIES_BYTES_MAX);
-        let context = Context { now_ms, ..fake.context(config, &budget) };
+        let sparing = fake.sparing();
+        let context = Context { now_ms, ..fake.context_of(&sparing, config, &budget) };
         let mut head = self.head.clone();
         head.headers = self.headers.iter().cloned().collect();
-        let response = block_on(app::respond(&context, &head, &mut self.body.clone()));
+        let mut body = self.body.clone();
+        let response = block_on(sparing.run(app::respond(&context, &head, &mut body)));
         assert_eq!(budget.in_use(), 0, "all bytes came back");
         response
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use model::Partition;
 
 use crate::delivery::{Circuits, Leaders, RetryBudget};
+use crate::sparing::KnownTime;
 
 /// The state of an instance.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct InstanceState {
     pub(crate) leaders: Leaders,
     /// The retries that are left.
     pub(crate) retries: RetryBudget,
+    /// The time, as far as it is known without asking for it.
+    pub time: KnownTime,
     draining: Mutex<BTreeSet<Partition>>,
     is_replaying: AtomicBool,
     drawn: AtomicU64,
@@ -40,6 +43,7 @@ impl InstanceState {
             circuits: Circuits::new(),
             leaders: Leaders::new(),
             retries: RetryBudget::new(),
+            time: KnownTime::new(),
             draining: Mutex::new(BTreeSet::new()),
             is_replaying: AtomicBool::new(false),
             drawn: AtomicU64::new(0),

@@ -33,6 +33,7 @@ pub mod record;
 pub mod router;
 pub mod runtime;
 pub mod settle;
+pub mod sparing;
 pub mod split;
 pub mod storage;
 pub mod timestamp;

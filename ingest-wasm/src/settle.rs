@@ -46,9 +46,9 @@ pub async fn settle_all<R: Runtime>(context: &Context<'_, R>, deliveries: &[Deli
 
 /// Whether something waits for a node that is worth an attempt.
 fn is_replay_due<R: Runtime>(context: &Context<'_, R>, listing: &Listing) -> bool {
-    let (circuits, now) = (&context.instance.circuits, context.storage.elapsed());
+    let circuits = &context.instance.circuits;
     let mut nodes = listing.partitions().filter_map(|(partition, _)| node_of(context, partition));
-    nodes.any(|node| circuits.would_admit(&node, now))
+    nodes.any(|node| circuits.would_admit(&node, context.storage.elapsed()))
 }
 
 async fn settle<R: Runtime>(

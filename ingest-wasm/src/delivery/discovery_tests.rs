@@ -80,11 +80,12 @@ impl Cluster {
 
 fn delivered_to(fake: &Fake<'_>, config: &Config, partitions: &[u16]) -> Vec<Outcome> {
     let budget = Budget::new(1 << 20);
-    let context = fake.context(config, &budget);
+    let sparing = fake.sparing();
+    let context = fake.context_of(&sparing, config, &budget);
     let deliver = |partition: &u16| {
         let deadline = fake.elapsed() + limits::DELIVERY_TIME_MAX;
         let patience = Patience { deadline, attempts_max: limits::FORWARD_ATTEMPTS };
-        block_on(deliver(&context, &delivery(*partition), patience))
+        block_on(sparing.run(deliver(&context, &delivery(*partition), patience)))
     };
     let outcomes = partitions.iter().map(deliver).collect();
     assert_eq!(budget.in_use(), 0);

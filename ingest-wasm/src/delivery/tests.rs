@@ -26,10 +26,11 @@ pub(super) fn delivery(partition: u16) -> Delivery {
 /// The outcomes of batches that are delivered one after another.
 fn delivered(fake: &Fake<'_>, partitions: &[u16]) -> Vec<Outcome> {
     let (config, budget) = (two_nodes(), Budget::new(1 << 20));
-    let context = fake.context(&config, &budget);
+    let sparing = fake.sparing();
+    let context = fake.context_of(&sparing, &config, &budget);
     let deadline = fake.elapsed() + limits::DELIVERY_TIME_MAX;
     let patience = Patience { deadline, attempts_max: limits::FORWARD_ATTEMPTS };
-    let deliver = |partition: &u16| block_on(deliver(&context, &delivery(*partition), patience));
+    let deliver = |partition: &u16| block_on(sparing.run(deliver(&context, &delivery(*partition), patience)));
     let outcomes = partitions.iter().map(deliver).collect();
     assert_eq!(budget.in_use(), 0);
     outcomes
@@ -214,4 +215,16 @@ fn nodes_that_name_each_other_are_left_alone() {
     });
     assert_eq!(failure(&delivered(&fake, &[0])[0]).kind, FailureKind::Unavailable);
     assert_eq!(fake.calls.borrow().len(), 1 + limits::LEADER_HOPS_MAX as usize);
+}
+
+#[test]
+fn a_deadline_that_passes_while_a_node_is_awaited_is_noticed() {
+    let fake = Fake::new(|_, _| Reaction::problem(429, "full"));
+    fake.send_time.set(limits::APPEND_TIME_MAX);
+    let outcome = delivered(&fake, &[0]).remove(0);
+    assert_eq!(failure(&outcome).kind, FailureKind::Overloaded);
+    let time_left: Vec<_> = fake.calls.borrow().iter().map(|(_, call)| call.time_max).collect();
+    let first_pause = fake.pauses.borrow()[0];
+    let left = limits::DELIVERY_TIME_MAX - limits::APPEND_TIME_MAX - first_pause;
+    assert_eq!(time_left, [limits::APPEND_TIME_MAX, left], "no third time");
 }

@@ -15,7 +15,7 @@ use spin_sdk::variables;
 use wasip3::clocks::system_clock;
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Request, Response};
-use wasip3::random::random::get_random_u64;
+use wasip3::random::random::{get_random_bytes, get_random_u64};
 
 use crate::app;
 use crate::budget::Budget;
@@ -24,12 +24,14 @@ use crate::context::Context;
 use crate::instance::InstanceState;
 use crate::limits;
 use crate::message::{Afterwards, Answer, Method, RequestHead, Response as Responded};
+use crate::sparing::Sparing;
 use incoming::Incoming;
 use transport::Transport;
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 static BUDGET: Budget = Budget::new(limits::BODIES_BYTES_MAX);
 static INSTANCE: InstanceState = InstanceState::new();
+static RUNTIME: Sparing<'static, Transport> = Sparing::new(&Transport, &INSTANCE.time);
 
 struct Component;
 
@@ -41,10 +43,12 @@ impl Guest for Component {
         let Responded { answer, .. } = match config().await {
             Ok(config) => {
                 let context = context(config, &head);
-                let response = app::respond(&context, &head, &mut body).await;
+                let response = RUNTIME.run(app::respond(&context, &head, &mut body)).await;
                 if response.afterwards != Afterwards::Nothing {
                     // It begins when this task waits or ends, and goes on when the answer has left.
-                    wasip3::spawn(async move { app::follow_up(&context, response.afterwards).await });
+                    wasip3::spawn(async move {
+                        RUNTIME.run(app::follow_up(&context, response.afterwards)).await;
+                    });
                 }
                 response
             }
@@ -57,18 +61,27 @@ impl Guest for Component {
     }
 }
 
-fn context(config: &'static Config, head: &RequestHead) -> Context<'static, Transport> {
-    let random = (u128::from(get_random_u64()) << 64) | u128::from(get_random_u64());
+fn context(config: &'static Config, head: &RequestHead) -> Context<'static, Sparing<'static, Transport>> {
+    let random = random();
     let trace = head.headers.first(TRACEPARENT).and_then(TraceParent::parse);
     let trace = trace.unwrap_or_else(|| TraceParent::unsampled(random));
     Context {
         config,
-        storage: &Transport,
+        storage: &RUNTIME,
         budget: &BUDGET,
         instance: &INSTANCE,
         now_ms: now_ms(),
         random,
         trace,
+    }
+}
+
+/// 128 random bits, by one call where the runtime keeps to what it is asked for.
+fn random() -> u128 {
+    match get_random_bytes(16).try_into() {
+        Ok(bytes) => u128::from_le_bytes(bytes),
+        // It may give fewer at a time.
+        Err(_fewer) => (u128::from(get_random_u64()) << 64) | u128::from(get_random_u64()),
     }
 }
 

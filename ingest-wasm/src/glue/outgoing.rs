@@ -29,7 +29,10 @@ pub(super) fn respond(answer: Answer, is_head: bool, budget: &'static Budget) ->
         if is_head || answer.body.is_empty() { None } else { Some(send(answer.body, move || drop(share))) };
     let (_no_trailers, trailers) = wit_future::new(|| Ok(None));
     let (response, _transmitted) = Response::new(fields, contents, trailers);
-    response.set_status_code(answer.status).map_err(|()| internal("a status"))?;
+    // It begins with 200.
+    if answer.status != 200 {
+        response.set_status_code(answer.status).map_err(|()| internal("a status"))?;
+    }
     Ok(response)
 }
 

@@ -1,5 +1,6 @@
 //! The way to the storage nodes: the runtime's HTTP client; and the runtime's clock.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use wasip3::clocks::monotonic_clock;
@@ -16,7 +17,11 @@ use crate::message::Headers;
 use crate::storage::{Call, Reply, SendError, Storage};
 
 /// Does through the runtime what the component asks for.
+#[derive(Debug)]
 pub(super) struct Transport;
+
+/// The options of a forward that has all of its time, as nearly all have: made once, and copied by one call.
+static FORWARD_OPTIONS: OnceLock<RequestOptions> = OnceLock::new();
 
 impl Storage for Transport {
     type Body = Incoming;
@@ -61,6 +66,14 @@ fn request(node: &StorageNode, call: Call) -> Result<types::Request, SendError> 
 }
 
 fn options(time_max: Duration) -> RequestOptions {
+    if time_max == limits::APPEND_TIME_MAX {
+        FORWARD_OPTIONS.get_or_init(|| new_options(time_max)).clone()
+    } else {
+        new_options(time_max)
+    }
+}
+
+fn new_options(time_max: Duration) -> RequestOptions {
     let options = RequestOptions::new();
     let nanoseconds = |duration: Duration| Some(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     // A runtime that knows no such limit answers with an error here, and has its own.

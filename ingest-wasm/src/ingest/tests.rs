@@ -279,3 +279,14 @@ fn an_instance_that_holds_too_much_sends_the_client_away() {
     assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
     assert!(header(&answer, "idempotency-key").is_some());
 }
+
+#[test]
+fn a_request_asks_for_the_time_once_after_each_wait_that_matters() {
+    let fake = Fake::storing();
+    let body: Vec<_> = (0..20).map(|n| format!(r#"{{"service":"s{n}","message":"m"}}"#)).collect();
+    let answer = Try::post(format!("[{}]", body.join(","))).answer(&fake);
+    assert_eq!((answer.status, fake.calls.borrow().len()), (200, 4));
+    // For the deadline; when the store has said that nothing waits; and once more because the calls of this storage
+    // wake themselves, whereupon no more than two of them begin before the task waits.
+    assert_eq!(fake.clock_readings.get(), 3);
+}

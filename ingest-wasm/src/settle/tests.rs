@@ -28,7 +28,9 @@ fn delivery(partition: u16, key: &str) -> Delivery {
 
 fn settled_with(fake: &Fake<'_>, config: &Config, deliveries: &[Delivery]) -> Vec<Outcome> {
     let budget = Budget::new(1 << 20);
-    let settled = block_on(settle_all(&fake.context(config, &budget), deliveries));
+    let sparing = fake.sparing();
+    let context = fake.context_of(&sparing, config, &budget);
+    let settled = block_on(sparing.run(settle_all(&context, deliveries)));
     assert_eq!(budget.in_use(), 0);
     settled.outcomes
 }
@@ -39,7 +41,9 @@ fn settled(fake: &Fake<'_>, deliveries: &[Delivery]) -> Vec<Outcome> {
 
 fn replayed(fake: &Fake<'_>) -> wal::Replayed {
     let (config, budget) = (two_nodes(), Budget::new(1 << 20));
-    let replayed = block_on(replay(&fake.context(&config, &budget), limits::REPLAY_ON_DEMAND.into()));
+    let sparing = fake.sparing();
+    let context = fake.context_of(&sparing, &config, &budget);
+    let replayed = block_on(sparing.run(replay(&context, limits::REPLAY_ON_DEMAND.into())));
     assert_eq!(budget.in_use(), 0);
     replayed.unwrap().unwrap()
 }

@@ -27,6 +27,7 @@ use crate::instance::InstanceState;
 use crate::key_value::{KeyValue, KeyValueError};
 use crate::limits;
 use crate::message::{Afterwards, Answer, Headers, Method, RequestHead};
+use crate::sparing::Sparing;
 use crate::storage::{Call, Reply, SendError, Storage};
 
 /// Runs of the simulation; `EDGELOG_SIMULATIONS` says otherwise.
@@ -122,11 +123,22 @@ enum Step {
 }
 
 impl Sim {
+    /// The runtime as one of the instances has it.
+    fn sparing(&self, place: usize) -> Sparing<'_, Self> {
+        Sparing::new(self, &self.process.instances[place].0.time)
+    }
+
     /// What a request at one of the instances works with.
-    fn context(&self, place: usize, now_ms: u64, random: u128) -> Context<'_, Self> {
+    fn context<'c>(
+        &'c self,
+        storage: &'c Sparing<'c, Self>,
+        place: usize,
+        now_ms: u64,
+        random: u128,
+    ) -> Context<'c, Sparing<'c, Self>> {
         let (instance, budget) = &self.process.instances[place];
         let trace = model::trace::TraceParent::unsampled(random);
-        Context { config: &self.process.config, storage: self, budget, instance, now_ms, random, trace }
+        Context { config: &self.process.config, storage, budget, instance, now_ms, random, trace }
     }
 
     async fn step(&self) -> Step {
@@ -331,8 +343,9 @@ async fn respond(
     let place = world.chance.below(2) as usize;
     let (now_ms, random) = (1_000 + world.now.get().as_millis() as u64, u128::from(world.chance.next()));
     let response = {
-        let context = sim.context(place, now_ms, random);
-        app::respond(&context, &head, &mut Pieces::of(&[body.as_bytes()])).await
+        let sparing = sim.sparing(place);
+        let context = sim.context(&sparing, place, now_ms, random);
+        sparing.run(app::respond(&context, &head, &mut Pieces::of(&[body.as_bytes()]))).await
     };
     if sim.process.is_dead.get() {
         return None;
@@ -340,8 +353,9 @@ async fn respond(
     if response.afterwards != Afterwards::Nothing {
         world.replays.set(world.replays.get() + 1);
         let follow_up = async move {
-            let context = sim.context(place, now_ms, random);
-            app::follow_up(&context, response.afterwards).await;
+            let sparing = sim.sparing(place);
+            let context = sim.context(&sparing, place, now_ms, random);
+            sparing.run(app::follow_up(&context, response.afterwards)).await;
         };
         spawner.spawn_local(follow_up).unwrap();
     }
