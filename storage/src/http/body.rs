@@ -40,6 +40,9 @@ impl BodyBudget {
     /// Takes a share of the budget, waiting for it for a moment.
     async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let bytes = u32::try_from(bytes).map_err(|_too_large| ApiError::BodyTooLarge)?;
+        if let Ok(share) = Arc::clone(&self.bytes).try_acquire_many_owned(bytes) {
+            return Ok(share);
+        }
         let share = Arc::clone(&self.bytes).acquire_many_owned(bytes);
         match timeout(limits::BODY_BUDGET_WAIT_MAX, share).await {
             Ok(Ok(share)) => Ok(share),

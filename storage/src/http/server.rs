@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::{HeaderName, HeaderValue};
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
 use super::peer_limit::Peer;
-use super::peer_stream::PeerStream;
+use super::peer_stream::{Exchange, PeerStream};
 use super::tls_server::TlsServer;
 use crate::limits;
 use crate::tls::NodeTls;
@@ -134,15 +135,16 @@ async fn accept_all(
             Connection { http: http.clone(), router: router.clone(), peer, watcher: graceful.watcher() };
         // Two tasks rather than one that can be either: those of clients, which are many, stay as small as they can be.
         let Some(tls) = tls.cloned() else {
+            let exchange = Some(stream.exchange());
             tokio::spawn(async move {
-                connection.serve(stream).await;
+                connection.serve(stream, exchange).await;
                 drop(permit);
             });
             continue;
         };
         tokio::spawn(async move {
             if let Some(stream) = tls.shake_hands(stream, peer).await {
-                connection.serve(stream).await;
+                connection.serve(stream, None).await;
             }
             drop(permit);
         });
@@ -158,9 +160,17 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    /// `exchange` is told how long requests are, where their bytes are those of the stream.
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        exchange: Option<Arc<Exchange>>,
+    ) {
         let Self { http, router, peer, watcher } = self;
         let service = service_fn(move |mut request: Request<Incoming>| {
+            if let Some((exchange, length)) = exchange.as_ref().zip(bytes_of(&request)) {
+                exchange.expect(length);
+            }
             request.extensions_mut().insert(Peer(peer.ip()));
             router.clone().oneshot(request)
         });
@@ -168,6 +178,23 @@ impl Connection {
             tracing::debug!(%peer, %error, "a connection ended with an error");
         }
     }
+}
+
+/// How many bytes a request has, head and body, if it says how long its body is. White space that a client puts around
+/// header values, and nobody does, is not counted.
+fn bytes_of(request: &Request<impl Body>) -> Option<u64> {
+    let body = request.body().size_hint().exact()?;
+    // `METHOD target HTTP/1.1`, a line for each header, and an empty one.
+    let target = match request.uri().path_and_query() {
+        Some(target) if request.uri().authority().is_none() => target.as_str().len(),
+        _ => return None,
+    };
+    let line = request.method().as_str().len() + 1 + target + " HTTP/1.1\r\n".len();
+    let header = |(name, value): (&HeaderName, &HeaderValue)| {
+        name.as_str().len() + ": ".len() + value.len() + "\r\n".len()
+    };
+    let headers: usize = request.headers().iter().map(header).sum();
+    Some((line + headers + "\r\n".len()) as u64 + body)
 }
 
 /// The next connection that could be set up.
@@ -204,6 +231,20 @@ fn http_settings(header_timeout: Duration) -> http1::Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_requests_length_is_that_on_the_wire() {
+        let head =
+            "POST /v1/storage?partition=3 HTTP/1.1\r\nhost: a:1\r\ncontent-length: 5\r\nbatch-id: 7\r\n\r\n";
+        let body = http_body_util::Full::new(bytes::Bytes::from_static(b"hello"));
+        let request = Request::post("/v1/storage?partition=3")
+            .header("host", "a:1")
+            .header("content-length", "5")
+            .header("batch-id", "7")
+            .body(body)
+            .unwrap();
+        assert_eq!(bytes_of(&request), Some(head.len() as u64 + 5));
+    }
 
     #[tokio::test]
     async fn a_node_that_is_not_ready_has_no_client_wait() {

@@ -33,7 +33,6 @@ pub(super) struct BlockBuilder {
     group_finder: GroupFinder,
     filter: FilterBuilder,
     reader: FieldReader,
-    folded: Vec<u8>,
 }
 
 /// A block and its filter.
@@ -60,7 +59,6 @@ impl BlockBuilder {
             group_finder: GroupFinder::default(),
             filter: FilterBuilder::new(block_bytes),
             reader: FieldReader::default(),
-            folded: Vec::new(),
         }
     }
 
@@ -171,10 +169,12 @@ impl BlockBuilder {
             }
             return;
         }
-        self.folded.clear();
         let decoded = message.decode();
-        self.folded.extend_from_slice(token::fold(&String::from_utf8_lossy(&decoded)).as_bytes());
-        self.filter.add_words(&self.folded, 0, self.folded.len());
+        if decoded.is_ascii() {
+            return self.filter.add_words(&decoded, 0, decoded.len());
+        }
+        let folded = token::fold(&String::from_utf8_lossy(&decoded)).into_owned();
+        self.filter.add_words(folded.as_bytes(), 0, folded.len());
     }
 
     fn group_of(&mut self, fields: &Fields<'_>, names: &mut Names) -> usize {

@@ -45,6 +45,9 @@ impl<'a> Text<'a> {
         if !self.is_escaped {
             return Cow::Borrowed(self.raw);
         }
+        if let Some(decoded) = without_short_escapes(self.raw) {
+            return Cow::Owned(decoded);
+        }
         let mut quoted = Vec::with_capacity(self.raw.len() + 2);
         quoted.push(b'"');
         quoted.extend_from_slice(self.raw);
@@ -181,6 +184,28 @@ impl<'a> Fields<'a> {
         };
         std::iter::from_fn(move || Some((next()?, next()?)))
     }
+}
+
+/// What a string means whose escapes are all of two bytes (RFC 8259 §7), as they usually are.
+fn without_short_escapes(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (plain, escape) = rest.split_at(at);
+        decoded.extend_from_slice(plain);
+        decoded.push(match escape.get(1)? {
+            byte @ (b'"' | b'\\' | b'/') => *byte,
+            b'n' => b'\n',
+            b't' => b'\t',
+            b'r' => b'\r',
+            b'b' => 8,
+            b'f' => 12,
+            _ => return None,
+        });
+        rest = escape.get(2..)?;
+    }
+    decoded.extend_from_slice(rest);
+    Some(decoded)
 }
 
 /// Where what follows `literal` begins, if that is what stands at `at`.

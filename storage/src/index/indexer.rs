@@ -22,11 +22,25 @@ use crate::log::{LogError, SegmentExtent, Sidecar};
 /// Bytes of records that are indexed before the next partition has its turn: some 30 ms.
 const STEP_BYTES: u64 = 16 << 20;
 
-/// How often the logs are looked at when there is nothing to do.
+/// How often the logs are looked at while they are written.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The same when nothing has been written for a while: a node of many partitions looks at all of them.
+const IDLE_PAUSE_MAX: Duration = Duration::from_millis(800);
 
 /// How much the thread stands back behind others (nice(2)).
 const NICENESS: i32 = 10;
+
+/// What a step of work has left to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// There was nothing to do.
+    Idle,
+    /// Nothing.
+    CaughtUp,
+    /// There is more to do right away.
+    More,
+}
 
 /// Indexes the partitions of a node.
 #[derive(Debug)]
@@ -81,18 +95,15 @@ impl Indexer {
         Self { partitions: partitions.into_iter().map(follow).collect(), memory_bytes_max }
     }
 
-    /// Does a bounded piece of work for each partition; whether there is more to do right away.
-    pub fn step(&mut self) -> bool {
-        let mut has_more = false;
-        for follower in &mut self.partitions {
-            has_more |= follower.step(self.memory_bytes_max);
-        }
-        has_more
+    /// Does a bounded piece of work for each partition.
+    pub fn step(&mut self) -> Step {
+        let steps = self.partitions.iter_mut().map(|follower| follower.step(self.memory_bytes_max));
+        steps.fold(Step::Idle, Step::max)
     }
 
     /// Indexes all that there is.
     pub fn catch_up(&mut self) {
-        while self.step() {}
+        while self.step() == Step::More {}
     }
 
     /// Starts a thread that keeps up with the logs until it is stopped.
@@ -106,10 +117,14 @@ impl Indexer {
             if let Err(error) = rustix::process::nice(NICENESS) {
                 tracing::debug!(%error, "the indexer runs at the priority of all others");
             }
+            let mut pause = PAUSE;
             while !stopped.load(Ordering::Acquire) {
-                if !self.step() {
-                    std::thread::park_timeout(PAUSE);
-                }
+                pause = match self.step() {
+                    Step::More => continue,
+                    Step::CaughtUp => PAUSE,
+                    Step::Idle => (pause * 2).min(IDLE_PAUSE_MAX),
+                };
+                std::thread::park_timeout(pause);
             }
         };
         let thread = std::thread::Builder::new().name("indexer".to_owned()).spawn(work)?;
@@ -133,44 +148,38 @@ impl Follower {
         Self { index, block_bytes, active: None, backlog: None, has_said_full: false }
     }
 
-    fn step(&mut self, memory_bytes_max: usize) -> bool {
+    fn step(&mut self, memory_bytes_max: usize) -> Step {
         let segments = self.index.reader.segment_extents();
         self.index.retain(&segments);
         let has_room = self.index.memory_bytes() < memory_bytes_max;
         if !has_room && !std::mem::replace(&mut self.has_said_full, true) {
             tracing::warn!(partition = %self.index.partition(), memory_bytes_max, "the index of active segments is full; what is appended is searched without one until it is sealed");
         }
-        if has_room && self.follow_active(&segments) {
-            return true;
-        }
-        self.catch_up_sealed(&segments)
+        let followed = if has_room { self.follow_active(&segments) } else { Step::Idle };
+        if followed < Step::More && self.catch_up_sealed(&segments) { Step::More } else { followed }
     }
 
-    /// Indexes what was appended; whether there is more.
-    fn follow_active(&mut self, segments: &[SegmentExtent]) -> bool {
+    /// Indexes what was appended.
+    fn follow_active(&mut self, segments: &[SegmentExtent]) -> Step {
         self.active = self.active.take().filter(|work| segments.iter().any(|segment| work.is_of(segment)));
-        let Some(newest) = segments.last() else { return false };
+        let Some(newest) = segments.last() else { return Step::Idle };
         let work = match &mut self.active {
             Some(work) => work,
-            None if newest.sealed || self.index.is_given_up(newest.base_offset) => return false,
+            None if newest.sealed || self.index.is_given_up(newest.base_offset) => return Step::Idle,
             None => self.active.insert(Work::new(newest.base_offset, self.block_bytes)),
         };
         let Some(segment) = segments.iter().find(|segment| segment.base_offset == work.segment) else {
-            return false;
+            return Step::Idle;
         };
         match work.advance(&self.index, segment) {
-            Ok(Progress::More) => true,
-            Ok(Progress::CaughtUp) => false,
-            Ok(Progress::Done) => {
-                self.active = None;
-                true
-            }
-            Err(failure) => {
-                failure.give_up(&self.index, segment.base_offset);
-                self.active = None;
-                true
-            }
+            Ok(Progress::More) => return Step::More,
+            Ok(Progress::CaughtUp) => return Step::CaughtUp,
+            Ok(Progress::None) => return Step::Idle,
+            Ok(Progress::Done) => {}
+            Err(failure) => failure.give_up(&self.index, segment.base_offset),
         }
+        self.active = None;
+        Step::More
     }
 
     /// Indexes the newest sealed segment that has no sidecars; whether there is more.
@@ -197,7 +206,7 @@ impl Follower {
         let Some(work) = &mut self.backlog else { return false };
         match work.advance(&self.index, segment) {
             Ok(Progress::More) => {}
-            Ok(Progress::CaughtUp | Progress::Done) => self.backlog = None,
+            Ok(Progress::None | Progress::CaughtUp | Progress::Done) => self.backlog = None,
             Err(failure) => {
                 failure.give_up(&self.index, segment.base_offset);
                 self.backlog = None;
@@ -219,6 +228,8 @@ impl Follower {
 enum Progress {
     /// There are further records.
     More,
+    /// There was nothing to index; there may be something later.
+    None,
     /// All records that there are are indexed; there may be more later.
     CaughtUp,
     /// The segment's sidecars are written.
@@ -273,7 +284,7 @@ impl Work {
                 return Ok(Progress::More);
             }
         } else if !segment.sealed {
-            return Ok(Progress::CaughtUp);
+            return Ok(Progress::None);
         }
         let is_done = segment.sealed && self.next >= segment.end_offset;
         self.publish(index, is_done);

@@ -45,7 +45,17 @@ pub(crate) fn fold(text: &str) -> Cow<'_, str> {
         // Letters' case is folded as they are numbered.
         return Cow::Borrowed(text);
     }
-    Cow::Owned(text.chars().map(fold_char).collect())
+    let mut folded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| !byte.is_ascii()) {
+        let (plain, other) = rest.split_at(at);
+        folded.push_str(plain);
+        let mut chars = other.chars();
+        folded.extend(chars.next().map(fold_char));
+        rest = chars.as_str();
+    }
+    folded.push_str(rest);
+    Cow::Owned(folded)
 }
 
 /// The text in one case, letters too; for comparing rather than numbering.

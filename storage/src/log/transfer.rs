@@ -159,24 +159,30 @@ impl Staging {
             .map_err(|error| LogError::io("write", &path, error))
     }
 
-    /// Compares every checksum of what is staged, and syncs it. A file that is not what it should be is thrown away, so
+    /// Compares every checksum of a staged segment, and syncs it. A file that is not what it should be is thrown away, so
     /// that the next try gets it anew.
     ///
     /// # Errors
     /// [`LogError::NoEntry`] when something is not right; or the disk's.
-    pub fn check(&self, manifest: &Manifest) -> Result<(), LogError> {
-        for segment in &manifest.segments {
-            if !self.is_right(segment)? {
-                self.remove(segment.base_offset, Piece::Data);
-                self.remove(segment.base_offset, Piece::Index);
-                return Err(LogError::NoEntry { log_index: segment.base_offset });
-            }
-            for piece in [Piece::Data, Piece::Index] {
-                let path = self.path(segment.base_offset, piece);
-                let synced = self.disk.open(&path, OpenMode::Write).and_then(|file| file.sync_data());
-                synced.map_err(|error| LogError::io("sync", &path, error))?;
-            }
+    pub fn check(&self, segment: &SegmentManifest) -> Result<(), LogError> {
+        if !self.is_right(segment)? {
+            self.remove(segment.base_offset, Piece::Data);
+            self.remove(segment.base_offset, Piece::Index);
+            return Err(LogError::NoEntry { log_index: segment.base_offset });
         }
+        for piece in [Piece::Data, Piece::Index] {
+            let path = self.path(segment.base_offset, piece);
+            let synced = self.disk.open(&path, OpenMode::Write).and_then(|file| file.sync_data());
+            synced.map_err(|error| LogError::io("sync", &path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Syncs what is staged where: all that was checked is there after a crash.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn sync(&self) -> Result<(), LogError> {
         self.disk.sync_dir(&self.dir).map_err(|error| LogError::io("sync", &self.dir, error))
     }
 

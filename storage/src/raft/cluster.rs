@@ -316,8 +316,7 @@ impl Cluster {
                 heartbeat_at = now + self.timing.heartbeat();
             }
             for (group, outside) in self.groups.iter().zip(&self.outside) {
-                group.note_leader();
-                if !group.leads() {
+                if !group.note_leader() {
                     if !outside.load(Ordering::Acquire) {
                         group.elect_if_due().await;
                     }

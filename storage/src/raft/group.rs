@@ -380,13 +380,17 @@ impl Group {
         Ok(())
     }
 
-    /// Looks who leads, and counts if it is another than before.
-    pub fn note_leader(&self) {
-        let Some(leader) = self.shared.raft.metrics().borrow().current_leader else { return };
-        let mut leaders = self.shared.leaders.lock();
-        if leaders.last.replace(leader).is_some_and(|last| last != leader) {
-            leaders.changes += 1;
+    /// Looks who leads, and counts if it is another than before; whether it is this node.
+    pub fn note_leader(&self) -> bool {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow();
+        if let Some(leader) = metrics.current_leader {
+            let mut leaders = self.shared.leaders.lock();
+            if leaders.last.replace(leader).is_some_and(|last| last != leader) {
+                leaders.changes += 1;
+            }
         }
+        metrics.state == ServerState::Leader
     }
 
     /// How often another leader followed one that this replica knew.

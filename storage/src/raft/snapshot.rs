@@ -21,7 +21,7 @@ use super::types::{
     LogId, Member, NodeId, SavedLogId, SavedMembership, SavedVote, StorageError, TypeConfig, Vote,
 };
 use crate::limits;
-use crate::log::{LogError, Manifest, PIECE_BYTES_MAX, Piece};
+use crate::log::{LogError, Manifest, PIECE_BYTES_MAX, Piece, SegmentManifest};
 use crate::outbound::CallError;
 
 /// What a snapshot holds.
@@ -166,14 +166,37 @@ impl StoreShared {
         let manifest = source.manifest(self.partition, offer.last().index).await?;
         let (staging, kept) = (self.staging.clone(), manifest.clone());
         blocking(move || staging.keep_only(&kept)).await?;
+        let mut copied = None;
         for segment in &manifest.segments {
-            for (piece, bytes) in [(Piece::Data, segment.data_bytes), (Piece::Index, segment.index_bytes)] {
-                self.copy_file(source, segment.base_offset, piece, bytes, room).await?;
-            }
+            // A segment is read again and synced while the next is on its way.
+            let (checked, copy) =
+                tokio::join!(self.check_copy(copied), self.copy_segment(source, segment, room));
+            checked?;
+            copy?;
+            copied = Some(segment);
         }
-        let (staging, checked) = (self.staging.clone(), manifest.clone());
-        blocking(move || staging.check(&checked)).await?;
+        self.check_copy(copied).await?;
+        let staging = self.staging.clone();
+        blocking(move || staging.sync()).await?;
         Ok(manifest)
+    }
+
+    async fn check_copy(&self, segment: Option<&SegmentManifest>) -> Result<(), LogError> {
+        let Some(segment) = segment.copied() else { return Ok(()) };
+        let staging = self.staging.clone();
+        blocking(move || staging.check(&segment)).await
+    }
+
+    async fn copy_segment(
+        &self,
+        source: &impl SegmentSource,
+        segment: &SegmentManifest,
+        room: &Room,
+    ) -> Result<(), CopyError> {
+        for (piece, bytes) in [(Piece::Data, segment.data_bytes), (Piece::Index, segment.index_bytes)] {
+            self.copy_file(source, segment.base_offset, piece, bytes, room).await?;
+        }
+        Ok(())
     }
 
     async fn copy_file(
@@ -184,23 +207,30 @@ impl StoreShared {
         bytes: u64,
         room: &Room,
     ) -> Result<(), CopyError> {
-        let mut position = self.staging.length(segment, piece);
-        while position < bytes || (position == 0 && bytes == 0) {
+        let fetch = async |position: u64, unwritten: usize| {
             let length = usize::try_from(bytes - position).unwrap_or(usize::MAX).min(PIECE_BYTES_MAX);
             // What votes and deletes needs room of its own, whatever a leader has to give.
-            if !room.has(length) {
+            if !room.has(unwritten + length) {
                 return Err(LogError::DiskFull.into());
             }
             let got =
                 source.piece(PieceOf { partition: self.partition, segment, piece, position, length }).await?;
-            if got.len() != length {
-                return Err(CopyError::Length);
-            }
-            let staging = self.staging.clone();
-            blocking(move || staging.add(segment, piece, position, &got)).await?;
+            if got.len() == length { Ok(got) } else { Err(CopyError::Length) }
+        };
+        let mut position = self.staging.length(segment, piece);
+        // A file without bytes is made too.
+        let mut arrived = if position < bytes || bytes == 0 { Some(fetch(position, 0).await?) } else { None };
+        while let Some(got) = arrived.take() {
+            let (staging, at, length) = (self.staging.clone(), position, got.len());
             position += length as u64;
-            if bytes == 0 {
-                break;
+            let written = blocking(move || staging.add(segment, piece, at, &got));
+            // The disk writes a piece while the next is on its way.
+            if position < bytes {
+                let (written, next) = tokio::join!(written, fetch(position, length));
+                written?;
+                arrived = Some(next?);
+            } else {
+                written.await?;
             }
         }
         Ok(())

@@ -133,7 +133,8 @@ impl Rig<'_> {
             error.context(logs.collect::<Vec<_>>().join("\n"))
         })?;
         let ingest_usage = ingest.usage()?;
-        let storage_usage = storage.iter_mut().map(Part::usage).collect::<anyhow::Result<Vec<_>>>()?;
+        let storage_usage =
+            storage.iter_mut().map(Part::usage_at_rest).collect::<anyhow::Result<Vec<_>>>()?;
         ingest.stop()?;
         let disk = parts::stop_storage(storage, &dir, seen.acked)?;
         std::fs::remove_dir_all(&dir)?;

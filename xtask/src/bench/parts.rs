@@ -17,6 +17,13 @@ const START_MAX: Duration = Duration::from_secs(120);
 /// How long a part may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
+/// How long it is looked whether a process is at rest, and how much CPU time it may use meanwhile: one of the system's
+/// ticks.
+const REST_LOOK: Duration = Duration::from_millis(300);
+const REST_CPU_MAX: Duration = Duration::from_millis(10);
+/// How long that may take.
+const REST_MAX: Duration = Duration::from_secs(120);
+
 /// A process that listens.
 pub(crate) struct Part {
     process: Process,
@@ -111,6 +118,24 @@ impl Part {
         self.process.check_runs()?;
         let cpu = proc_stats::cpu_time(self.process.id())?.saturating_sub(self.cpu_at_start);
         Ok(Usage { cpu, peak_bytes: proc_stats::peak_memory_bytes(self.process.id())? })
+    }
+
+    /// What it has used once it is at rest: the indexing of records that are acknowledged already belongs to their cost.
+    ///
+    /// # Errors
+    /// It has ended, or does not come to rest.
+    pub(crate) fn usage_at_rest(&mut self) -> anyhow::Result<Usage> {
+        let deadline = Instant::now() + REST_MAX;
+        let mut before = self.usage()?;
+        loop {
+            std::thread::sleep(REST_LOOK);
+            let now = self.usage()?;
+            if now.cpu.saturating_sub(before.cpu) <= REST_CPU_MAX {
+                return Ok(now);
+            }
+            ensure!(Instant::now() < deadline, "a process does not come to rest; {}", self.log_tail());
+            before = now;
+        }
     }
 
     /// The end of its log.

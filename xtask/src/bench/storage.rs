@@ -169,7 +169,7 @@ impl Rig<'_> {
         let connections = run.connections;
         let posts = Posts { node: node.address, bodies: self.large, batches, first_batch: 0, connections };
         let posted = post::large(posts).map_err(|error| error.context(node.log_tail()))?;
-        let usage = node.usage()?;
+        let usage = node.usage_at_rest()?;
         node.stop()?;
         let disk = DiskUsage::of(&self.dir.join("node"))?;
         let (expected, records) = (batches * BATCH_RECORDS, disk.records);

@@ -33,6 +33,11 @@ fn source(entries: u64) -> PartitionLog {
     log
 }
 
+fn check_all(staging: &Staging, manifest: &Manifest) -> Result<(), LogError> {
+    manifest.segments.iter().try_for_each(|segment| staging.check(segment))?;
+    staging.sync()
+}
+
 /// The indexes of a log's entries and the bytes of their batches.
 fn stored(log: &PartitionLog) -> Vec<(u64, Vec<Bytes>)> {
     let entries = log.entry_reader().read(1, u64::MAX, u64::MAX).unwrap();
@@ -74,7 +79,7 @@ fn a_copy_up_to_any_entry_is_the_log_up_to_it_and_goes_on_where_it_broke_off() {
         copy(&source.entry_reader(), &target.staging(), &manifest, 333, 4);
         target.staging().keep_only(&manifest).unwrap();
         copy(&source.entry_reader(), &target.staging(), &manifest, 333, usize::MAX);
-        target.staging().check(&manifest).unwrap();
+        check_all(&target.staging(), &manifest).unwrap();
         target.replace_by_staged(&manifest).unwrap();
         let expected = &all[..upto as usize];
         assert_eq!(stored(&target), expected, "up to {upto}");
@@ -115,9 +120,9 @@ fn every_wrong_bit_of_a_copy_is_noticed_and_had_again() {
             let mut wrong = right.clone();
             wrong[place] ^= 4;
             disk.put(&path, &wrong);
-            assert!(target.staging().check(&manifest).is_err(), "{name} at {place}");
+            assert!(check_all(&target.staging(), &manifest).is_err(), "{name} at {place}");
             copy(&source.entry_reader(), &target.staging(), &manifest, 4096, usize::MAX);
-            target.staging().check(&manifest).unwrap();
+            check_all(&target.staging(), &manifest).unwrap();
         }
     }
 }
@@ -133,7 +138,7 @@ fn a_crash_while_a_copy_takes_the_logs_place_leaves_the_old_the_new_or_a_word_th
         append(&mut target, 1..=5);
         target.write_group_state(b"old").unwrap();
         copy(&source.entry_reader(), &target.staging(), &manifest, 4096, usize::MAX);
-        target.staging().check(&manifest).unwrap();
+        check_all(&target.staging(), &manifest).unwrap();
         disk.crash_at(disk.calls() + call);
         let outcome = target
             .write_group_state(b"neither")
@@ -151,7 +156,7 @@ fn a_crash_while_a_copy_takes_the_logs_place_leaves_the_old_the_new_or_a_word_th
                     log.wipe().unwrap();
                     assert_eq!((stored(&log).len(), log.written_end()), (0, Offset::ZERO), "call {call}");
                     copy(&source.entry_reader(), &log.staging(), &manifest, 4096, usize::MAX);
-                    log.staging().check(&manifest).unwrap();
+                    check_all(&log.staging(), &manifest).unwrap();
                     log.replace_by_staged(&manifest).unwrap();
                     assert_eq!(stored(&log), stored(&source), "call {call}");
                 }

@@ -78,7 +78,7 @@ impl<'a> Rig<'a> {
         let mut node = Part::storage(self.programs, self.dir, "single", &[0], &[])?;
         let posts = self.posts(node.address, batches);
         let posted = post::large(posts).map_err(|error| error.context(node.log_tail()))?;
-        let cost = cost(posted.wall, &[node.usage()?]);
+        let cost = cost(posted.wall, &[node.usage_at_rest()?]);
         node.stop()?;
         ensure_records(&self.dir.join("single"), batches * BATCH_RECORDS)?;
         std::fs::remove_dir_all(self.dir.join("single"))?;
@@ -93,7 +93,7 @@ impl<'a> Rig<'a> {
         let posted = posted.map_err(|error| error.context(replicas.log_tails()))?;
         // What was acknowledged by most is on its way to the others: that belongs to the cost.
         replicas.wait_until_settled()?;
-        let cost = cost(posted.wall, &replicas.usage()?);
+        let cost = cost(posted.wall, &replicas.usage_at_rest()?);
         self.end(replicas, Some(batches * BATCH_RECORDS))?;
         Ok(cost)
     }

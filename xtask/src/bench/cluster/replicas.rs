@@ -91,6 +91,11 @@ impl<'a> Replicas<'a> {
         self.running.iter_mut().flatten().map(Part::usage).collect()
     }
 
+    /// The same once all are at rest.
+    pub(super) fn usage_at_rest(&mut self) -> anyhow::Result<Vec<Usage>> {
+        self.running.iter_mut().flatten().map(Part::usage_at_rest).collect()
+    }
+
     /// Stops all of them in order.
     pub(super) fn stop(self) -> anyhow::Result<()> {
         self.running.into_iter().flatten().try_for_each(Part::stop)
