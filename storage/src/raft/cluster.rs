@@ -406,13 +406,13 @@ impl Drop for Claim {
 
 /// Says in the log who leads, when that has changed, and when a replica has ended.
 fn tell_changes(group: &Group, told: &mut Option<(Option<HexId>, u64, Option<String>)>) {
-    let status = group.status();
-    let now = (status.leader, status.term, group.failure());
+    let (leader, term, leads) = group.lead();
+    let now = (leader, term, group.failure());
     if told.as_ref() == Some(&now) {
         return;
     }
-    let partition = status.partition;
-    match (&now, status.leads) {
+    let partition = group.partition();
+    match (&now, leads) {
         ((.., Some(failure)), _) => {
             tracing::error!(%partition, %failure, "the replica works no more until the node is restarted");
         }

@@ -415,6 +415,13 @@ impl Group {
         self.shared.raft.metrics().borrow().running_state.as_ref().err().map(ToString::to_string)
     }
 
+    /// Who leads, as far as is known, in which term, and whether it is this node.
+    pub(super) fn lead(&self) -> (Option<HexId>, u64, bool) {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow();
+        (metrics.current_leader.map(HexId), metrics.current_term, metrics.state == ServerState::Leader)
+    }
+
     /// The state of things.
     pub fn status(&self) -> GroupStatus {
         let metrics = self.shared.raft.metrics();
