@@ -3,7 +3,7 @@
 //! Invariant: who lost entries neither votes nor leads until they are here again. What is written to it is in
 //! `proposals`, what is read from it in `reads`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,17 +16,19 @@ use openraft::storage::RaftLogStorage as _;
 use openraft::{LeaderId, ServerState};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::client::NodeClient;
 use super::codec::{Answer, decode_append};
 use super::directory::Directory;
 use super::freshness::Freshness;
+use super::handover::notice_of;
 use super::identity::HexId;
 use super::machine::StateMachine;
 use super::patience::Patience;
 use super::reads::{ReadIndex, Resumed};
-use super::refusals::Heeding;
+use super::refusals::{Heeding, LATER_VOTES_MAX};
 use super::room::Room;
 use super::snapshot::{LeaderSegments, Offer, SegmentSource};
 use super::store::LogStore;
@@ -146,7 +148,8 @@ impl Group {
         let config = Arc::new(timing.config(partition));
         let machine = StateMachine::new(&store);
         let patience = Arc::new(Mutex::new(Patience::new(timing)));
-        let network = Heeding { inner: network, patience: Arc::clone(&patience) };
+        let (later, later_votes) = mpsc::channel(LATER_VOTES_MAX);
+        let network = Heeding { inner: network, patience: Arc::clone(&patience), later };
         let mut found = store.clone();
         let resumed = Resumed::of(node, found.read_vote().await?, found.get_log_state().await?.last_log_id);
         let raft = Raft::new(node, config, network, store.clone(), machine).await?;
@@ -171,7 +174,9 @@ impl Group {
             leaders,
             unreadable: Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        tokio::spawn(step_down(Arc::downgrade(&shared), later_votes));
+        Ok(Self { shared })
     }
 
     /// The partition.
@@ -460,6 +465,18 @@ impl Group {
         let leader = metrics.current_leader.filter(|leader| *leader != metrics.id)?;
         let member = || Some(metrics.membership_config.membership().get_node(&leader)?.url.clone());
         self.shared.directory.url_of(leader).or_else(member).map(Arc::from)
+    }
+}
+
+/// Tells the replica of later votes than its own, which others know: a leader that hears of one leads no more.
+async fn step_down(group: Weak<Shared>, mut votes: mpsc::Receiver<Vote>) {
+    while let Some(vote) = votes.recv().await {
+        let Some(shared) = group.upgrade() else { return };
+        let is_later = vote > shared.raft.metrics().borrow().vote;
+        if is_later {
+            // One that has ended is told of elsewhere.
+            shared.raft.append_entries(notice_of(vote)).await.ok();
+        }
     }
 }
 

@@ -181,13 +181,18 @@ impl Standing {
     }
 }
 
-/// What says that there is no leader any more: a heartbeat of nobody, in the next term. The library takes the vote of an
-/// append before it looks at its entries; that these follow one which nobody has ends it there.
+/// What says that there is no leader any more: a heartbeat of nobody, in the next term.
 fn vacancy_after(leader: &Vote) -> AppendEntriesRequest<TypeConfig> {
     let leader_id = LeaderId { term: leader.leader_id.term + 1, voted_for: None };
+    notice_of(Vote { leader_id, committed: false })
+}
+
+/// What tells a replica of a vote, and nothing else. The library takes the vote of an append before it looks at its
+/// entries; that these follow one which nobody has ends it there.
+pub(super) fn notice_of(vote: Vote) -> AppendEntriesRequest<TypeConfig> {
     AppendEntriesRequest {
-        vote: Vote { leader_id, committed: false },
-        prev_log_id: Some(log_id(leader_id.term, u64::MAX)),
+        vote,
+        prev_log_id: Some(log_id(vote.leader_id.term, u64::MAX)),
         entries: Vec::new(),
         leader_commit: None,
     }

@@ -202,7 +202,9 @@ async fn converge(run: &Run, running: &BTreeMap<NodeId, Running>) {
         );
         let changes = news.iter_mut().map(|metrics| Box::pin(metrics.changed()));
         // That it took too long is found by the next look.
-        timeout_at(deadline, select_all(changes)).await.ok();
+        if let Ok((changed, ..)) = timeout_at(deadline, select_all(changes)).await {
+            assert!(changed.is_ok(), "seed {}: a replica has ended: {}", run.seed, states.join("\n"));
+        }
     }
 }
 
