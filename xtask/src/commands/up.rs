@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -21,6 +21,8 @@ use crate::{cluster, probe};
 const START_MAX: Duration = Duration::from_secs(120);
 /// How long a part may take to stop: a little more than the parts' own time for requests under way.
 const STOP_MAX: Duration = Duration::from_secs(12);
+/// How long partitions that have copies may take to elect their first leaders.
+const ELECTED_MAX: Duration = Duration::from_secs(15);
 /// How often is looked whether all parts still run.
 const WATCH: Duration = Duration::from_millis(100);
 
@@ -205,7 +207,6 @@ impl Parts {
         }
         for (process, node) in self.storage.iter_mut().zip(&plan.nodes) {
             probe::wait_until_healthy(process, node.listen, "/healthz", START_MAX, &mut || signals.came())?;
-            warn_if_not_ready(node);
         }
         let (program, arguments) = match host {
             Host::Spin => (PathBuf::from("spin"), spin_arguments(plan)),
@@ -213,7 +214,13 @@ impl Parts {
         };
         let ingest = self.ingest.insert(Process::start("ingest", &program, &arguments, &log_dir)?);
         let address = probe::reachable(plan.listen);
-        probe::wait_until_healthy(ingest, address, "/healthz", START_MAX, &mut || signals.came())
+        probe::wait_until_healthy(ingest, address, "/healthz", START_MAX, &mut || signals.came())?;
+        // Partitions that have copies elect their leaders first; one that is alone is ready, or will not be.
+        let deadline = Instant::now() + if plan.replicas > 1 { ELECTED_MAX } else { Duration::ZERO };
+        for node in &plan.nodes {
+            warn_if_not_ready(node, deadline, &mut || signals.came());
+        }
+        Ok(())
     }
 
     /// Until it is to stop, or a part has ended.
@@ -238,12 +245,27 @@ impl Parts {
 }
 
 /// A node with damage serves what is whole; who starts it should know.
-fn warn_if_not_ready(node: &Node) {
-    match probe::get(node.listen, "/readyz") {
-        Ok(answer) if answer.status == 200 => {}
-        Ok(answer) => eprintln!("Note: {} is not whole: {}", node.name, answer.body.trim()),
-        Err(error) => eprintln!("Note: {} does not say whether it is whole: {error}", node.name),
+fn warn_if_not_ready(node: &Node, deadline: Instant, give_up: &mut dyn FnMut() -> bool) {
+    loop {
+        let why = match probe::get(node.listen, "/readyz") {
+            Ok(answer) if answer.status == 200 => return,
+            Ok(answer) => why_not(&answer.body),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= deadline || give_up() {
+            eprintln!("Note: {} is not ready: {why}", node.name);
+            return;
+        }
+        std::thread::sleep(WATCH);
     }
+}
+
+/// The reason in a problem document (RFC 9457), or all of what is none.
+fn why_not(body: &str) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
+    let why = detail.unwrap_or(body).trim();
+    why.strip_prefix("the node is not ready: ").unwrap_or(why).to_owned()
 }
 
 fn spin_arguments(plan: &Plan) -> Vec<OsString> {
@@ -342,6 +364,14 @@ mod tests {
             .map(|n| (n.listen.port(), n.data.to_str().unwrap(), n.partitions.as_slice()))
             .collect();
         assert_eq!(nodes, [(8081, "data/node-1", &[0, 1][..]), (8082, "data/node-2", &[2, 3])]);
+    }
+
+    #[test]
+    fn why_a_node_is_not_ready_is_told_in_words() {
+        let problem = r#"{"status":503,"detail":"the node is not ready: partition 0 has no leader"}"#;
+        assert_eq!(why_not(problem), "partition 0 has no leader");
+        assert_eq!(why_not("busy\n"), "busy");
+        assert_eq!(why_not("{}"), "{}");
     }
 
     #[test]
