@@ -21,8 +21,6 @@ pub struct MaintenanceReport {
     pub deleted_segments: u64,
     /// Segments whose compression was finished.
     pub compressed_segments: u64,
-    /// With replication: retention waits until the entries up to this one are purged.
-    pub purge_wanted: Option<u64>,
     /// Whether there is more to compress: worth calling again soon when nothing else is to be done.
     pub more: bool,
 }
@@ -44,8 +42,8 @@ impl PartitionLog {
         let rolled = none_if_full(self.roll_by_age())?.unwrap_or_default();
         let deleted_segments = self.retain()?;
         let purge_wanted = self.oldest_to_delete().map(|oldest| oldest.summary().last_log_index);
-        let mut report =
-            MaintenanceReport { rolled, deleted_segments, purge_wanted, ..MaintenanceReport::default() };
+        self.shared.set_purge_wanted(purge_wanted);
+        let mut report = MaintenanceReport { rolled, deleted_segments, ..MaintenanceReport::default() };
         none_if_full(self.compress_step(&mut report))?;
         self.reserve.refill(&*self.disk);
         Ok(report)

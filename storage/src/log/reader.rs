@@ -158,6 +158,11 @@ impl LogReader {
         Batches::new(self.clone(), Direction::Forward, from, to.min(self.high_watermark())).in_large_windows()
     }
 
+    /// With replication: the entry up to which retention waits until entries are purged, if it does.
+    pub fn purge_wanted(&self) -> Option<u64> {
+        self.shared.purge_wanted()
+    }
+
     /// The segments that have records, oldest first. What was appended last may lie beyond the high watermark.
     pub fn segment_extents(&self) -> Vec<SegmentExtent> {
         let segments = self.shared.segments();

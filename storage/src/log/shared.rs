@@ -48,6 +48,8 @@ pub(super) struct Shared {
     written_end: AtomicU64,
     flushed_end: AtomicU64,
     high_watermark: AtomicU64,
+    /// With replication: the entry up to which retention waits for its leave to delete; 0 where it does not.
+    purge_wanted: AtomicU64,
     /// Called when there is more to read.
     on_publish: OnceLock<PublishHook>,
     stop: Stop,
@@ -80,6 +82,7 @@ impl Shared {
             written_end: AtomicU64::new(end.get()),
             flushed_end: AtomicU64::new(end.get()),
             high_watermark: AtomicU64::new(0),
+            purge_wanted: AtomicU64::new(0),
             on_publish: OnceLock::new(),
             stop,
         }
@@ -126,6 +129,14 @@ impl Shared {
     }
 
     /// What was readable once stays so.
+    pub(super) fn purge_wanted(&self) -> Option<u64> {
+        Some(self.purge_wanted.load(Ordering::Acquire)).filter(|index| *index > 0)
+    }
+
+    pub(super) fn set_purge_wanted(&self, index: Option<u64>) {
+        self.purge_wanted.store(index.unwrap_or_default(), Ordering::Release);
+    }
+
     pub(super) fn raise_high_watermark(&self, end: Offset) {
         let before = self.high_watermark.fetch_max(end.get(), Ordering::AcqRel);
         if before < end.get()

@@ -30,8 +30,6 @@ pub(super) struct Actor {
     stopped: Arc<OnceLock<Arc<str>>>,
     pub(super) metrics: PartitionMetrics,
     maintain_at: Instant,
-    /// With replication: up to which entry retention wants to delete.
-    pub(super) purge_wanted: Option<u64>,
     /// With replication: entries that come after a log that is about to be put in the place of this one.
     pub(super) early: Option<EarlyEntries>,
 }
@@ -46,7 +44,7 @@ impl Actor {
     ) -> Self {
         let hot = HotBatches::new(limits::HOT_BATCH_IDS_MAX, log.recent_batches(limits::HOT_BATCH_IDS_MAX));
         let maintain_at = Instant::now() + limits::MAINTENANCE_INTERVAL;
-        Self { log, inbox, queue, hot, stopped, metrics, maintain_at, purge_wanted: None, early: None }
+        Self { log, inbox, queue, hot, stopped, metrics, maintain_at, early: None }
     }
 
     /// Works until it is told to close, then closes the log.
@@ -178,7 +176,6 @@ impl Actor {
         let maintained = self.log.maintain(unix_now_ms());
         let pause = match maintained {
             Ok(report) => {
-                self.purge_wanted = report.purge_wanted;
                 if report.more {
                     started.elapsed() * limits::MAINTENANCE_PAUSES
                 } else {

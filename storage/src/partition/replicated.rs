@@ -102,9 +102,6 @@ pub(super) enum Replicated {
         after: Vec<u8>,
         done: oneshot::Sender<Result<(), LogError>>,
     },
-    PurgeWanted {
-        done: oneshot::Sender<Option<u64>>,
-    },
 }
 
 /// The way to a replicated log's actor.
@@ -188,13 +185,6 @@ impl LogAccess {
         self.ask(move |done| Replicated::Install { manifest, upto, before, after, done })
     }
 
-    /// Up to which entry retention wants to delete, if it does.
-    pub async fn purge_wanted(&self) -> Option<u64> {
-        let (done, answer) = oneshot::channel();
-        self.inbox.send(Message::Replicated(Box::new(Replicated::PurgeWanted { done }))).ok()?;
-        answer.await.ok().flatten()
-    }
-
     fn ask<T, F: FnOnce(oneshot::Sender<Result<T, LogError>>) -> Replicated>(
         &self,
         work: F,
@@ -260,9 +250,6 @@ impl Actor {
                     let appended = next.and_then(|()| self.append_entries(entries));
                     done.send(self.noting(appended)).ok();
                 }
-            }
-            Replicated::PurgeWanted { done } => {
-                done.send(self.purge_wanted).ok();
             }
         }
     }

@@ -425,7 +425,7 @@ fn tell_changes(group: &Group, told: &mut Option<(Option<HexId>, u64, Option<Str
 
 /// Lets retention delete what it wants to: the library first has to agree not to need it.
 async fn purge_if_wanted(group: &Group) {
-    let Some(wanted) = group.store().shared().access.purge_wanted().await else { return };
+    let Some(wanted) = group.store().shared().reader.purge_wanted() else { return };
     let Some(upto) = wanted.checked_sub(1) else { return };
     // The first is what the second needs; it takes effect by the next time at the latest.
     group.raft().trigger().snapshot().await.ok();

@@ -149,7 +149,7 @@ fn retention_keeps_what_is_not_committed_or_not_purged() {
     log.publish(log.flushed_end());
     let report = log.maintain(later).unwrap();
     assert_eq!(report.deleted_segments, 0);
-    let wanted = report.purge_wanted.unwrap();
+    let wanted = log.reader().purge_wanted().unwrap();
     log.purge_upto(wanted);
     assert_eq!(log.maintain(later).unwrap().deleted_segments, 1);
     assert_eq!(log.entry_reader().first_index().unwrap(), Some(wanted + 1));
