@@ -3,7 +3,7 @@
 //!
 //! Between two waits only computing takes time, and one answer does until then. Invariant: the time told is never ahead
 //! of the runtime's, and behind it by no more than what was computed since a task was resumed or a call of the runtime
-//! returned, whichever came last. What is known of the time is one for all requests of an instance: whenever any of
+//! returned, whichever came last, and what calls took that have begun since and not returned. What is known of the time is one for all requests of an instance: whenever any of
 //! them has waited, it is forgotten for all.
 
 use std::future::{Future, poll_fn};

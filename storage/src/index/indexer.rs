@@ -206,7 +206,12 @@ impl Follower {
         let Some(work) = &mut self.backlog else { return false };
         match work.advance(&self.index, segment) {
             Ok(Progress::More) => {}
-            Ok(Progress::None | Progress::CaughtUp | Progress::Done) => self.backlog = None,
+            Ok(Progress::Done) => self.backlog = None,
+            Ok(Progress::None | Progress::CaughtUp) => {
+                // It is not sealed any more.
+                self.backlog = None;
+                return false;
+            }
             Err(failure) => {
                 failure.give_up(&self.index, segment.base_offset);
                 self.backlog = None;

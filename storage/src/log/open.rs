@@ -94,6 +94,11 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, partition: Partition) -> Result<
 }
 
 impl Fix {
+    /// Whether it is an index that has something to tell, of lines or of a seal.
+    pub(super) fn rebuilds_batches(&self) -> bool {
+        matches!(self, Self::WriteIndex { bytes, .. } if bytes.len() as u64 > BatchIndex::bytes_of(0))
+    }
+
     /// Puts it right, durably but for the names of removed files.
     pub(super) fn apply(&self, disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
         match self {

@@ -128,7 +128,6 @@ impl Shared {
         Offset::new(self.high_watermark.load(Ordering::Acquire))
     }
 
-    /// What was readable once stays so.
     pub(super) fn purge_wanted(&self) -> Option<u64> {
         Some(self.purge_wanted.load(Ordering::Acquire)).filter(|index| *index > 0)
     }
@@ -137,6 +136,7 @@ impl Shared {
         self.purge_wanted.store(index.unwrap_or_default(), Ordering::Release);
     }
 
+    /// What was readable once stays so.
     pub(super) fn raise_high_watermark(&self, end: Offset) {
         let before = self.high_watermark.fetch_max(end.get(), Ordering::AcqRel);
         if before < end.get()

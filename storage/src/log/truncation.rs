@@ -73,7 +73,8 @@ impl PartitionLog {
                 })
             };
             let mut is_unknown = false;
-            segment.scan_headers(|_, header| {
+            let is_looked_through = bad.is_some();
+            let scanned = segment.scan_headers(|_, header| {
                 is_unknown |= matches!(header, Err(Undecodable::Unknown));
                 if bad.is_some() {
                     return;
@@ -94,7 +95,11 @@ impl PartitionLog {
                     }
                     Err(_) => bad = Some(next.unwrap_or(1)),
                 }
-            })?;
+            });
+            // What lies behind damage goes with it, whether it can be read or not.
+            if !is_looked_through {
+                scanned?;
+            }
             // A later version's entry is no damage, and nothing is cut where there is one.
             if is_unknown {
                 let name = layout::file_name(segment.base_offset, Part::Index);

@@ -23,12 +23,12 @@ use super::client::NodeClient;
 use super::codec::{Answer, decode_append};
 use super::directory::Directory;
 use super::freshness::Freshness;
-use super::handover::notice_of;
+use super::handover::{notice_of, vacancy_after};
 use super::identity::HexId;
 use super::machine::StateMachine;
 use super::patience::Patience;
 use super::reads::{ReadIndex, Resumed};
-use super::refusals::{Heeding, LATER_VOTES_MAX};
+use super::refusals::{Heeding, LATER_VOTES_MAX, LaterVote};
 use super::room::Room;
 use super::snapshot::{LeaderSegments, Offer, SegmentSource};
 use super::store::LogStore;
@@ -468,14 +468,22 @@ impl Group {
     }
 }
 
-/// Tells the replica of later votes than its own, which others know: a leader that hears of one leads no more.
-async fn step_down(group: Weak<Shared>, mut votes: mpsc::Receiver<Vote>) {
-    while let Some(vote) = votes.recv().await {
+/// Tells the replica of later votes, which others know: a leader that hears of one leads no more. What an earlier lead met
+/// is nothing to a later one.
+async fn step_down(group: Weak<Shared>, mut votes: mpsc::Receiver<LaterVote>) {
+    while let Some(LaterVote { own, later }) = votes.recv().await {
         let Some(shared) = group.upgrade() else { return };
-        let is_later = vote > shared.raft.metrics().borrow().vote;
-        if is_later {
+        let (id, vote) = {
+            let metrics = shared.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.id, metrics.vote)
+        };
+        if vote == own {
+            // A vote for itself that it has forgotten would not unseat it.
+            let is_for_itself = later.leader_id.voted_for == Some(id);
+            let notice = if is_for_itself { vacancy_after(&later) } else { notice_of(later) };
             // One that has ended is told of elsewhere.
-            shared.raft.append_entries(notice_of(vote)).await.ok();
+            shared.raft.append_entries(notice).await.ok();
         }
     }
 }

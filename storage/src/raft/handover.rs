@@ -182,7 +182,7 @@ impl Standing {
 }
 
 /// What says that there is no leader any more: a heartbeat of nobody, in the next term.
-fn vacancy_after(leader: &Vote) -> AppendEntriesRequest<TypeConfig> {
+pub(super) fn vacancy_after(leader: &Vote) -> AppendEntriesRequest<TypeConfig> {
     let leader_id = LeaderId { term: leader.leader_id.term + 1, voted_for: None };
     notice_of(Vote { leader_id, committed: false })
 }

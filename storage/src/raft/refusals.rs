@@ -33,7 +33,14 @@ pub(super) struct Heeding<N> {
     pub(super) inner: N,
     pub(super) patience: Arc<Mutex<Patience>>,
     /// Takes later votes. What finds it full is dropped: the next append is refused too.
-    pub(super) later: mpsc::Sender<Vote>,
+    pub(super) later: mpsc::Sender<LaterVote>,
+}
+
+/// A leader's vote, and a later one that another replica has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LaterVote {
+    pub(super) own: Vote,
+    pub(super) later: Vote,
 }
 
 /// Why a stream gets no answer.
@@ -42,8 +49,8 @@ pub(super) struct Heeding<N> {
 struct Superseded;
 
 impl<N> Heeding<N> {
-    fn superseded_by(&self, vote: Vote) -> Unreachable {
-        self.later.try_send(vote).ok();
+    fn superseded(&self, own: Vote, later: Vote) -> Unreachable {
+        self.later.try_send(LaterVote { own, later }).ok();
         Unreachable::new(&Superseded)
     }
 }
@@ -66,8 +73,11 @@ impl<N: RaftNetwork<TypeConfig>> RaftNetwork<TypeConfig> for Heeding<N> {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, RPCError<NodeId, Member, RaftError<NodeId>>> {
+        let own = request.vote;
         match self.inner.append_entries(request, option).await? {
-            AppendEntriesResponse::HigherVote(vote) => Err(RPCError::Unreachable(self.superseded_by(vote))),
+            AppendEntriesResponse::HigherVote(later) => {
+                Err(RPCError::Unreachable(self.superseded(own, later)))
+            }
             response => Ok(response),
         }
     }
@@ -94,7 +104,7 @@ impl<N: RaftNetwork<TypeConfig>> RaftNetwork<TypeConfig> for Heeding<N> {
     ) -> Result<SnapshotResponse<NodeId>, StreamingError<TypeConfig, Fatal<NodeId>>> {
         let response = self.inner.full_snapshot(vote, snapshot, cancel, option).await?;
         if response.vote > vote {
-            return Err(StreamingError::Unreachable(self.superseded_by(response.vote)));
+            return Err(StreamingError::Unreachable(self.superseded(vote, response.vote)));
         }
         Ok(response)
     }
@@ -178,12 +188,13 @@ mod tests {
         line.full_snapshot(own, snapshot(), never(), option()).await.unwrap();
         assert!(heard.try_recv().is_err());
         let vote = Vote::new(4, 2);
+        let is_heard = Ok(LaterVote { own, later: vote });
         let mut line = of(vote);
         let appended = line.append_entries(heartbeat(), option()).await;
         assert!(matches!(appended, Err(RPCError::Unreachable(_))), "{appended:?}");
-        assert_eq!(heard.try_recv(), Ok(vote));
+        assert_eq!(heard.try_recv(), is_heard);
         let copied = line.full_snapshot(own, snapshot(), never(), option()).await;
         assert!(matches!(copied, Err(StreamingError::Unreachable(_))), "{copied:?}");
-        assert_eq!(heard.try_recv(), Ok(vote));
+        assert_eq!(heard.try_recv(), is_heard);
     }
 }

@@ -19,7 +19,7 @@ impl Timing {
     /// How often a leader says that it is there. All groups of a node do so at the same moment, so that it is one
     /// request to each other node.
     pub fn heartbeat(&self) -> Duration {
-        self.election_max / 4
+        self.tick() * 3
     }
 
     /// How often it is looked whether a heartbeat or an election is due.

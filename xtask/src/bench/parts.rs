@@ -17,10 +17,10 @@ const START_MAX: Duration = Duration::from_secs(120);
 /// How long a part may take to stop.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
-/// How long it is looked whether a process is at rest, and how much CPU time it may use meanwhile: one of the system's
-/// ticks.
-const REST_LOOK: Duration = Duration::from_millis(300);
-const REST_CPU_MAX: Duration = Duration::from_millis(10);
+/// How long it is looked whether a process is at rest, and how much CPU time it may use meanwhile. An indexer that had nothing
+/// to do looks for it after 0.8 s at the latest.
+const REST_LOOK: Duration = Duration::from_secs(1);
+const REST_CPU_MAX: Duration = Duration::from_millis(20);
 /// How long that may take.
 const REST_MAX: Duration = Duration::from_secs(120);
 

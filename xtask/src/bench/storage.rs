@@ -23,7 +23,7 @@ const BODIES: u64 = 50;
 const RUNS: [Run; 3] = [
     Run { connections: 1, flags: &[], what: "" },
     Run { connections: 8, flags: &[], what: "" },
-    Run { connections: 8, flags: &["--index-memory", "1"], what: ", not indexed" },
+    Run { connections: 8, flags: &["--index-memory", "1", "--segment-bytes", "1TiB"], what: ", not indexed" },
 ];
 /// Small batches under way at once.
 const SMALL_AT_ONCE: usize = 256;

@@ -217,8 +217,8 @@ impl Parts {
         probe::wait_until_healthy(ingest, address, "/healthz", START_MAX, &mut || signals.came())?;
         // Partitions that have copies elect their leaders first; one that is alone is ready, or will not be.
         let deadline = Instant::now() + if plan.replicas > 1 { ELECTED_MAX } else { Duration::ZERO };
-        for node in &plan.nodes {
-            warn_if_not_ready(node, deadline, &mut || signals.came());
+        for (process, node) in self.storage.iter_mut().zip(&plan.nodes) {
+            warn_if_not_ready(process, node, deadline, signals)?;
         }
         Ok(())
     }
@@ -245,16 +245,23 @@ impl Parts {
 }
 
 /// A node with damage serves what is whole; who starts it should know.
-fn warn_if_not_ready(node: &Node, deadline: Instant, give_up: &mut dyn FnMut() -> bool) {
+fn warn_if_not_ready(
+    process: &mut Process,
+    node: &Node,
+    deadline: Instant,
+    signals: &mut StopSignals,
+) -> anyhow::Result<()> {
     loop {
         let why = match probe::get(node.listen, "/readyz") {
-            Ok(answer) if answer.status == 200 => return,
+            Ok(answer) if answer.status == 200 => return Ok(()),
             Ok(answer) => why_not(&answer.body),
             Err(error) => error.to_string(),
         };
-        if Instant::now() >= deadline || give_up() {
+        process.check_runs()?;
+        ensure!(!signals.came(), "stopped before {} was ready", node.name);
+        if Instant::now() >= deadline {
             eprintln!("Note: {} is not ready: {why}", node.name);
-            return;
+            return Ok(());
         }
         std::thread::sleep(WATCH);
     }

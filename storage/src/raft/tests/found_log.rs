@@ -100,6 +100,34 @@ fn a_crash_while_damage_is_cut_off_leaves_no_replica_that_votes_without_what_it_
 }
 
 #[test]
+fn a_power_cut_while_entries_are_written_costs_no_replica_its_vote() {
+    for call in 1.. {
+        let disk = replica(Some(3));
+        let (mut log, report) = open(&disk);
+        FoundLog::prepare(&mut log, &report).unwrap();
+        disk.crash_at(disk.calls() + call);
+        let write = |log: &mut PartitionLog, log_index| {
+            let content = EntryContent::Batches(vec![batch(log_index, 2)]);
+            log.append_entries(&[NewEntry { log_index, term: 1, appended_at_ms: 0, content }])?;
+            log.sync()
+        };
+        let written = (ENTRIES + 1..=2 * ENTRIES).take_while(|index| write(&mut log, *index).is_ok()).count();
+        let acknowledged = ENTRIES + written as u64;
+        for seed in 0..6 {
+            let left = disk.after_power_cut(&mut Random::new(seed));
+            let (mut log, report) = open(&left);
+            FoundLog::prepare(&mut log, &report).unwrap();
+            let what = format!("call {call}, seed {seed}: {report:?}");
+            assert!(!state_of(&log).is_refilling(), "{what}");
+            assert!(log.last_index() >= Some(acknowledged), "{what}: {:?}", log.last_index());
+        }
+        if acknowledged == 2 * ENTRIES {
+            break;
+        }
+    }
+}
+
+#[test]
 fn of_an_entry_of_several_batches_nothing_is_kept_when_one_of_them_is_damaged() {
     for (segment_bytes_max, victim) in [(1 << 20, 4), (1 << 20, 1), (1500, 4), (1500, 1)] {
         for batch_of_victim in 0..3 {
