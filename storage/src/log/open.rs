@@ -32,6 +32,8 @@ pub(super) struct Opened {
     pub(super) next_offset: Offset,
     /// What to do before the first write, in this order.
     pub(super) fixes: Vec<Fix>,
+    /// Indexes that were rebuilt of segments that something had been written to.
+    pub(super) rebuilt_indexes: usize,
     /// Segments that are missing between others.
     pub(super) missing: Vec<Damage>,
 }
@@ -82,6 +84,7 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, partition: Partition) -> Result<
             active: None,
             next_offset: Offset::ZERO,
             fixes: leftovers(&listing),
+            rebuilt_indexes: 0,
             missing: Vec::new(),
         },
     };
@@ -94,11 +97,6 @@ pub(super) fn open(disk: &dyn Disk, dir: &Path, partition: Partition) -> Result<
 }
 
 impl Fix {
-    /// Whether it is an index that has something to tell, of lines or of a seal.
-    pub(super) fn rebuilds_batches(&self) -> bool {
-        matches!(self, Self::WriteIndex { bytes, .. } if bytes.len() as u64 > BatchIndex::bytes_of(0))
-    }
-
     /// Puts it right, durably but for the names of removed files.
     pub(super) fn apply(&self, disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
         match self {
@@ -297,6 +295,9 @@ impl Opener<'_> {
         if !may_be_torn {
             bytes.extend_from_slice(&rebuilt.summary.seal(base_offset).encode());
         }
+        // An index is synced before the first byte of a line is written: without any, its creation was broken off.
+        let is_new = may_be_torn && data_bytes == 0;
+        self.opened.rebuilt_indexes += usize::from(!is_new);
         self.opened.fixes.push(Fix::WriteIndex { base_offset, bytes: bytes.clone() });
         Ok(BatchIndex::Memory(bytes.into()))
     }

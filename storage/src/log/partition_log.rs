@@ -82,8 +82,8 @@ pub struct RecoveryReport {
     /// Headers at the very end that are there, and are not what was written. Entries without records may be cut with
     /// them: a replica has to take them for lost.
     pub altered: AlteredEnd,
-    /// Indexes that were rebuilt from their segments' lines. That of a segment without lines whose creation was broken off
-    /// is none of them.
+    /// Indexes that were rebuilt from their segments' lines. That of a segment without a byte, whose creation was broken
+    /// off, is none of them.
     pub rebuilt_indexes: usize,
     /// Damage that was found. Sealed segments are not read at opening; `verify` reads all.
     pub damage: Vec<Damage>,
@@ -374,7 +374,7 @@ impl RecoveryReport {
             torn_bytes: opened.active.as_ref().map_or(0, |tail| tail.torn_bytes),
             lost_records: opened.active.as_ref().map_or(0, |tail| tail.lost_records),
             altered: opened.active.as_ref().map(|tail| tail.altered).unwrap_or_default(),
-            rebuilt_indexes: opened.fixes.iter().filter(|fix| fix.rebuilds_batches()).count(),
+            rebuilt_indexes: opened.rebuilt_indexes,
             damage: opened.missing.iter().cloned().chain(found).collect(),
         }
     }

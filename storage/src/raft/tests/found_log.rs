@@ -128,6 +128,23 @@ fn a_power_cut_while_entries_are_written_costs_no_replica_its_vote() {
 }
 
 #[test]
+fn a_replica_whose_last_segment_has_neither_an_index_nor_a_line_that_can_be_read_has_lost_entries() {
+    let disk = replica(Some(3));
+    let last = |suffix: &str| {
+        let name = disk.names().into_iter().filter(|name| name.ends_with(suffix)).max().unwrap();
+        Path::new(DIR).join(name)
+    };
+    let (index, data) = (last(".batches"), last(".jsonl"));
+    disk.put(&index, &vec![0; disk.read(&index).len()]);
+    let lines = disk.read(&data);
+    assert!(!lines.is_empty());
+    disk.put(&data, &vec![b'x'; lines.len()]);
+    let (mut log, report) = open(&disk);
+    FoundLog::prepare(&mut log, &report).unwrap();
+    assert!(state_of(&log).is_refilling(), "{report:?}");
+}
+
+#[test]
 fn of_an_entry_of_several_batches_nothing_is_kept_when_one_of_them_is_damaged() {
     for (segment_bytes_max, victim) in [(1 << 20, 4), (1 << 20, 1), (1500, 4), (1500, 1)] {
         for batch_of_victim in 0..3 {
