@@ -379,7 +379,7 @@ impl Group {
             state.applied() >= Some(target) && state.has_what_it_had()
         });
         if is_done && self.is_refilling() {
-            shared.save(|state| state.set_refilled()).await?;
+            shared.end_refill().await?;
             tracing::info!(partition = %self.shared.partition, "the replica has again what it had, and votes");
         }
         Ok(())

@@ -50,6 +50,8 @@ pub struct StoreShared {
     pub(super) state: Mutex<GroupState>,
     /// What of it is on the disk, or about to be.
     saved_applied: Mutex<Option<LogId>>,
+    /// Whether the replica has again what it had, and its disk does not say so yet.
+    is_refill_unsaved: AtomicBool,
     pub(super) recent: Mutex<RecentEntries>,
     /// How often the log's end was cut off, counted before and after: odd while it is being done.
     pub(super) cuts: AtomicU64,
@@ -70,6 +72,7 @@ impl LogStore {
                 publisher,
                 staging,
                 saved_applied: Mutex::new(state.applied()),
+                is_refill_unsaved: AtomicBool::new(false),
                 state: Mutex::new(state),
                 recent: Mutex::default(),
                 cuts: AtomicU64::new(0),
@@ -105,9 +108,21 @@ impl StoreShared {
         Ok(found)
     }
 
-    /// Whether the replica lost entries and has not had them again.
+    /// Whether the replica lost entries and has not had them again, or would not know it after a power cut.
     pub(super) fn is_refilling(&self) -> bool {
-        self.state.lock().is_refilling()
+        self.is_refill_unsaved.load(Ordering::Acquire) || self.state.lock().is_refilling()
+    }
+
+    /// The replica has again what it had. It counts as such once its disk says so: whoever was told and lets another
+    /// replica go would else be left without either.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(super) async fn end_refill(&self) -> Result<(), LogError> {
+        self.is_refill_unsaved.store(true, Ordering::Release);
+        self.save(GroupState::set_refilled).await?;
+        self.is_refill_unsaved.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Whether the log's end was cut off since `before`, or is being cut off.

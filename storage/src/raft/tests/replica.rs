@@ -28,6 +28,7 @@ use crate::log::{LogError, LogOptions, Manifest, PartitionLog};
 use crate::metrics::Metrics;
 use crate::outbound::CallError;
 use crate::partition::{self, LogContent, LogEntry, PartitionHandle, QueueLimits};
+use crate::simulated;
 
 /// A store without a replica over it.
 struct Store {
@@ -358,6 +359,23 @@ async fn a_deposed_leader_does_not_end_a_refill() {
     group.end_refill_if_done().await.unwrap();
     assert!(group.is_refilling(), "what the deposed leader knew is not all that there is");
     running.crash(&net, 1, &mut Random::new(0)).await;
+}
+
+#[test]
+fn a_refill_is_over_once_the_disk_says_so() {
+    let ends = async {
+        let net = Net::default();
+        let running = refilling(&net).await;
+        net.0.lock().slow_ms_max.insert(1, 2000);
+        let shared = running.group.store().shared();
+        assert!(shared.end_refill().now_or_never().is_none(), "the disk is slow");
+        assert!(running.group.is_refilling(), "a power cut would have it refill again");
+        shared.end_refill().await.unwrap();
+        assert!(!running.group.is_refilling());
+        let disk = running.crash(&net, 1, &mut Random::new(0)).await;
+        assert!(!state_on(&disk).is_refilling());
+    };
+    simulated::in_world(0, ends);
 }
 
 #[tokio::test]
