@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
+use model::batches::BATCHES;
 use model::wire;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -151,7 +153,8 @@ impl Metrics {
         r.register("ingest_rejections", help, self.rejections.clone());
         let help = "Records rejected as invalid, by the field at fault, or record for the record as a whole";
         r.register("ingest_rejected_records", help, self.rejected.clone());
-        let help = "Calls to storage, by its status, or none where there was no answer";
+        let help = "Calls to storage, by its status (207: some batches of several were not stored), \
+                    or none where there was no answer";
         r.register("ingest_forwards", help, self.forwards.clone());
         let help = "Time of a call to storage, until its answer's head or its failure";
         r.register_with_unit("ingest_forward_duration", help, Unit::Seconds, self.forward_seconds.clone());
@@ -229,7 +232,9 @@ pub(crate) struct Forward {
 impl Forward {
     /// The call with this head; `None` for a read or a search.
     pub(crate) fn of(head: &HeaderMap) -> Option<Self> {
-        head.contains_key(wire::BATCH_ID).then(|| Self { is_retry: head.contains_key(wire::BATCH_ATTEMPT) })
+        let has_several = head.get(CONTENT_TYPE).is_some_and(|value| value == BATCHES);
+        let is_append = has_several || head.contains_key(wire::BATCH_ID);
+        is_append.then(|| Self { is_retry: head.contains_key(wire::BATCH_ATTEMPT) })
     }
 }
 

@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use model::batches::BATCHES;
+
 use super::{Forward, Metrics, RequestNote, WalReport};
 
 fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -24,6 +26,7 @@ fn busy() -> Metrics {
     let append = Forward::of(&append).unwrap();
     metrics.note_forward(append, Some(200), Duration::from_millis(1));
     metrics.note_forward(append, None, Duration::from_secs(3));
+    assert!(Forward::of(&headers(&[("content-type", BATCHES)])).is_some(), "of several batches");
     assert!(Forward::of(&HeaderMap::new()).is_none(), "a read is no forward");
     metrics
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::poll_fn;
-use model::wire::{AppendAnswer, ClusterAnswer, ClusterNode, PartitionState};
+use model::batches::{self, BatchAnswer, BatchHead, BatchesAnswer};
+use model::wire::{self, AppendAnswer, ClusterAnswer, ClusterNode, PartitionState};
 use model::{EnrichedRecord, Offset, Partition, Problem, ValidBatch};
+use serde_json::value::RawValue;
 
 use crate::app;
 use crate::body::SourceError;
@@ -94,7 +96,14 @@ type Script<'s> = Box<dyn FnMut(&StorageNode, &Call) -> Reaction + 's>;
 /// Storage nodes that follow a script.
 pub(crate) struct Fake<'s> {
     script: RefCell<Script<'s>>,
+    /// The batches that came, each as if it had come alone.
     pub(crate) calls: RefCell<Vec<(String, Call)>>,
+    /// Where requests of several batches went, and of how many.
+    pub(crate) together: RefCell<Vec<(String, usize)>>,
+    /// What they are answered, whatever the script says.
+    pub(crate) together_answer: RefCell<Option<Reaction>>,
+    /// Whether nodes know such requests.
+    pub(crate) knows_together: Cell<bool>,
     /// What nodes say of the cluster; by default, that each partition has one copy.
     pub(crate) cluster: RefCell<ClusterScript<'s>>,
     /// Who was asked that.
@@ -120,6 +129,9 @@ impl<'s> Fake<'s> {
         Self {
             script: RefCell::new(Box::new(script)),
             calls: RefCell::default(),
+            together: RefCell::default(),
+            together_answer: RefCell::default(),
+            knows_together: Cell::new(true),
             cluster: RefCell::new(Box::new(|node| {
                 Reaction::cluster(node, &[(9, Some(&node.to_string()))], 0)
             })),
@@ -180,6 +192,32 @@ impl<'s> Fake<'s> {
         })
     }
 
+    fn take(&self, node: &StorageNode, call: Call) -> Reaction {
+        let reaction = (self.script.borrow_mut())(node, &call);
+        self.calls.borrow_mut().push((node.to_string(), call));
+        reaction
+    }
+
+    /// Takes each batch as if it had come alone. Where the script fails a call, it fails the whole one.
+    fn take_together(&self, node: &StorageNode, call: &Call) -> Reaction {
+        let batches = alone(call);
+        self.together.borrow_mut().push((node.to_string(), batches.len()));
+        if let Some(answer) = &*self.together_answer.borrow() {
+            return answer.clone();
+        }
+        if !self.knows_together.get() {
+            return Reaction::problem(404, "there is nothing at /v1/storage/batches");
+        }
+        let mut answers = Vec::new();
+        for (partition, batch) in batches {
+            match self.take(node, batch) {
+                Reaction::Reply { status, headers, body } => answers.push((partition, status, headers, body)),
+                failure => return failure,
+            }
+        }
+        Reaction::reply(200, answer_together(answers))
+    }
+
     /// The records that were sent, by path.
     pub(crate) fn records(&self) -> BTreeMap<String, Vec<EnrichedRecord>> {
         let calls = self.calls.borrow();
@@ -198,6 +236,41 @@ impl<'s> Fake<'s> {
         };
         calls.iter().filter_map(|(_, call)| header(call)).collect()
     }
+}
+
+/// The batches of a request, each as if it came alone.
+pub(crate) fn alone(call: &Call) -> Vec<(Partition, Call)> {
+    let found = batches::split(call.body.clone().unwrap()).unwrap();
+    let alone = |(BatchHead { partition, id, digest, .. }, lines)| {
+        let mut headers = call.headers.clone();
+        headers.retain(|(name, _)| *name != "content-type");
+        headers.push(("content-type", wire::NDJSON.to_owned()));
+        headers.push((wire::BATCH_ID, id.to_string()));
+        headers.push((wire::BATCH_DIGEST, digest.to_string()));
+        let path_and_query = format!("/v1/storage?partition={partition}");
+        (partition, Call { path_and_query, headers, body: Some(lines), ..call.clone() })
+    };
+    found.into_iter().map(alone).collect()
+}
+
+/// A partition, and the status, the headers and the body of what its batch would be answered alone.
+pub(crate) type AnswerAlone = (Partition, u16, Vec<(&'static str, String)>, Vec<u8>);
+
+/// What became of each batch of a request, as its answer says it.
+pub(crate) fn answer_together(answers: Vec<AnswerAlone>) -> Vec<u8> {
+    let answer = |(partition, status, headers, body): AnswerAlone| {
+        let header = |name| headers.iter().find(|(field, _)| *field == name).map(|(_, value)| value.clone());
+        BatchAnswer {
+            partition,
+            status,
+            durability: header("durability"),
+            leader: header("leader"),
+            retry_after: header("retry-after").map(|seconds| seconds.parse().unwrap()),
+            body: RawValue::from_string(String::from_utf8(body).unwrap()).unwrap(),
+        }
+    };
+    let batches = answers.into_iter().map(answer).collect();
+    serde_json::to_vec(&BatchesAnswer { batches }).unwrap()
 }
 
 /// Lets the other tasks go on first.
@@ -224,10 +297,10 @@ impl Storage for Fake<'_> {
         let reaction = if call.path_and_query == "/v1/cluster" {
             self.looks.borrow_mut().push(node.to_string());
             (self.cluster.borrow_mut())(node)
+        } else if call.path_and_query == "/v1/storage/batches" {
+            self.take_together(node, &call)
         } else {
-            let reaction = (self.script.borrow_mut())(node, &call);
-            self.calls.borrow_mut().push((node.to_string(), call));
-            reaction
+            self.take(node, call)
         };
         match reaction {
             Reaction::Reply { status, mut headers, body } => {

@@ -122,14 +122,14 @@ async fn deliver<S: Runtime>(
     for batch in batches {
         let (partition, digest, record_count) = (batch.partition, batch.digest(), batch.record_count);
         let (lines, share) = batch.lines.into_parts();
-        sending_bytes += lines.len().min(limits::SEND_PIECE_BYTES);
+        sending_bytes += lines.len().min(limits::SEND_PIECE_BYTES) + limits::TOGETHER_HEAD_BYTES;
         shares.push(share);
         let id = BatchId::derive(&tenant, key, partition);
         deliveries.push(Delivery { partition, id, digest, record_count, lines: Bytes::from(lines), acks });
     }
     // The copies of what is just being sent.
     let mut sending = context.budget.share();
-    sending.take(sending_bytes.min(limits::FORWARDS_AT_ONCE * limits::SEND_PIECE_BYTES))?;
+    sending.take(sending_bytes.min(limits::SENDING_BYTES_MAX))?;
     let settled = settle_all(context, &deliveries).await;
     let taken = Taken { received, rejections: &rejections, is_minimal: wants_minimal(&head.headers) };
     let answer = answer::of_outcomes(&taken, deliveries.iter().zip(settled.outcomes));

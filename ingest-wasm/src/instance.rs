@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::Partition;
 
-use crate::delivery::{Circuits, Leaders, RetryBudget};
+use crate::delivery::{Circuits, Leaders, RetryBudget, TogetherUnknown};
 use crate::sparing::KnownTime;
 
 /// The state of an instance.
@@ -20,6 +20,8 @@ pub struct InstanceState {
     pub(crate) circuits: Circuits,
     /// Who leads which partition.
     pub(crate) leaders: Leaders,
+    /// The nodes that do not take batches together.
+    pub(crate) together_unknown: TogetherUnknown,
     /// The retries that are left.
     pub(crate) retries: RetryBudget,
     /// The time, as far as it is known without asking for it.
@@ -42,6 +44,7 @@ impl InstanceState {
         Self {
             circuits: Circuits::new(),
             leaders: Leaders::new(),
+            together_unknown: TogetherUnknown::new(),
             retries: RetryBudget::new(),
             time: KnownTime::new(),
             draining: Mutex::new(BTreeSet::new()),

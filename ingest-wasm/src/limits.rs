@@ -39,6 +39,9 @@ pub const NODE_ID_BYTES_MAX: usize = 64;
 /// Forwards that one request has in flight. Each holds a connection of the runtime's pool.
 pub const FORWARDS_AT_ONCE: usize = 64;
 
+/// Requests of several batches that one request has in flight beside those.
+pub const TOGETHER_AT_ONCE: usize = 32;
+
 /// How long connecting to a storage node may take. They are near one another, or a retry is better than to wait.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,22 @@ pub const BETWEEN_BYTES_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// Bytes of storage's answer to an append: a small object, or a problem.
 pub const APPEND_ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of batches that go to a node in one request. A larger one has little left to share, and would make all wait for
+/// it.
+pub const TOGETHER_BYTES_MAX: usize = 512 << 10;
+
+/// Bytes of a batch that goes with others: so many that a few fit into one request.
+pub const TOGETHER_BATCH_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes that a batch among others takes beside its lines.
+pub const TOGETHER_HEAD_BYTES: usize = 160;
+
+/// Bytes of storage's answer to such a request: a small object for each batch, or a problem.
+pub const TOGETHER_ANSWER_BYTES_MAX: usize = 256 << 10;
+
+/// How long a node that does not know such requests is spared them: until it may have been replaced by a newer one.
+pub const TOGETHER_UNKNOWN_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// Bytes of all nodes' answers to one read, shared equally between them.
 pub const READ_ANSWERS_BYTES_MAX: usize = 48 << 20;
@@ -122,6 +141,9 @@ pub const READ_LOOK_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes of that answer: as many partitions as there may be, five copies each.
 pub const CLUSTER_ANSWER_BYTES_MAX: usize = 2 << 20;
+
+/// Bytes of what is repeated of a node's reason for a refusal.
+pub const REASON_BYTES_MAX: usize = 512;
 
 /// When a client is told to come back, in seconds, where storage does not say.
 pub const RETRY_AFTER_S: u64 = 1;
@@ -195,6 +217,10 @@ pub const FIRST_LINES_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a forward's body that are handed to the runtime at a time. Each piece is copied, because the body has to
 /// stay for a retry; most batches are one piece.
 pub const SEND_PIECE_BYTES: usize = 256 << 10;
+
+/// Bytes of the copies that one request has in flight.
+pub const SENDING_BYTES_MAX: usize =
+    FORWARDS_AT_ONCE * SEND_PIECE_BYTES + TOGETHER_AT_ONCE * TOGETHER_BYTES_MAX;
 
 /// Services whose partition is remembered within a request. Most requests have fewer; to look further than this
 /// costs as much as the hash.

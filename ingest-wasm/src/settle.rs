@@ -9,7 +9,9 @@ use futures::{StreamExt, stream};
 
 use crate::config::WalBounds;
 use crate::context::Context;
-use crate::delivery::{Delivery, Failure, FailureKind, Outcome, Patience, deliver, node_of};
+use crate::delivery::{
+    Delivery, Failure, FailureKind, First, Outcome, Patience, attempt_together, deliver_after, node_of, plan,
+};
 use crate::limits;
 use crate::runtime::Runtime;
 use crate::wal::{self, AppendError, Listing};
@@ -35,13 +37,51 @@ pub async fn settle_all<R: Runtime>(context: &Context<'_, R>, deliveries: &[Deli
             return Settled { outcomes: vec![failed; deliveries.len()], is_replay_due: false };
         }
     };
-    let outcomes: Vec<_> = stream::iter(deliveries)
-        .map(|delivery| settle(context, wal.as_ref(), delivery, deadline))
-        .buffered(limits::FORWARDS_AT_ONCE)
-        .collect()
-        .await;
+    let outcomes = settle_planned(context, wal.as_ref(), deliveries, deadline).await;
     let is_replay_due = wal.is_some_and(|(listing, _)| is_replay_due(context, &listing));
     Settled { outcomes, is_replay_due }
+}
+
+/// Settles each batch, those together that can go together.
+async fn settle_planned<R: Runtime>(
+    context: &Context<'_, R>,
+    wal: Option<&(Listing, WalBounds)>,
+    deliveries: &[Delivery],
+    deadline: Duration,
+) -> Vec<Outcome> {
+    let waits = |delivery: &Delivery| {
+        wal.is_some_and(|(listing, _)| !listing.of_partition(delivery.partition).is_empty())
+    };
+    let (behind, free): (Vec<_>, Vec<_>) =
+        deliveries.iter().enumerate().partition(|(_, delivery)| waits(delivery));
+    let (together, alone): (Vec<_>, Vec<_>) =
+        plan(context, free).into_iter().partition(|request| request.len() > 1);
+    let patience = Patience { deadline, attempts_max: limits::FORWARD_ATTEMPTS };
+    let attempted = stream::iter(together)
+        .map(|request| attempt_request(context, request, patience))
+        .buffer_unordered(limits::TOGETHER_AT_ONCE)
+        .flat_map(stream::iter);
+    let alone = behind.into_iter().chain(alone.into_iter().flatten());
+    let settled =
+        stream::select(stream::iter(alone.map(|(place, delivery)| (place, delivery, None))), attempted)
+            .map(async |(place, delivery, first)| {
+                (place, settle(context, wal, delivery, patience, first).await)
+            })
+            .buffer_unordered(limits::FORWARDS_AT_ONCE);
+    let mut outcomes: Vec<_> = settled.collect().await;
+    outcomes.sort_unstable_by_key(|(place, _)| *place);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// Makes the first attempt of batches that go to a node in one request, and tells of each, by its place, what came of it.
+async fn attempt_request<'c, 'd, R: Runtime>(
+    context: &Context<'c, R>,
+    request: Vec<(usize, &'d Delivery)>,
+    patience: Patience,
+) -> Vec<(usize, &'d Delivery, Option<First<'c>>)> {
+    let deliveries: Vec<&Delivery> = request.iter().map(|(_, delivery)| *delivery).collect();
+    let firsts = attempt_together(context, &deliveries, patience).await;
+    request.into_iter().zip(firsts).map(|((place, delivery), first)| (place, delivery, first)).collect()
 }
 
 /// Whether something waits for a node that is worth an attempt.
@@ -51,14 +91,17 @@ fn is_replay_due<R: Runtime>(context: &Context<'_, R>, listing: &Listing) -> boo
     nodes.any(|node| circuits.would_admit(&node, context.storage.elapsed()))
 }
 
-async fn settle<R: Runtime>(
-    context: &Context<'_, R>,
+/// Settles one batch, whose first attempt may have been made with others.
+async fn settle<'c, R: Runtime>(
+    context: &Context<'c, R>,
     wal: Option<&(Listing, WalBounds)>,
     delivery: &Delivery,
-    deadline: Duration,
+    patience: Patience,
+    first: Option<First<'c>>,
 ) -> Outcome {
-    let patience = Patience { deadline, attempts_max: limits::FORWARD_ATTEMPTS };
-    let Some((listing, bounds)) = wal else { return deliver(context, delivery, patience).await };
+    let Some((listing, bounds)) = wal else {
+        return deliver_after(context, delivery, patience, first).await;
+    };
     if !listing.of_partition(delivery.partition).is_empty() {
         match listing.digest_of(delivery.partition, delivery.id) {
             // A retry of what is on its way already.
@@ -69,11 +112,11 @@ async fn settle<R: Runtime>(
             }
             None => {}
         }
-        if !wal::clear_the_way(context, listing, delivery.partition, deadline).await {
+        if !wal::clear_the_way(context, listing, delivery.partition, patience.deadline).await {
             return queue(context, listing, *bounds, delivery, None).await;
         }
     }
-    match deliver(context, delivery, patience).await {
+    match deliver_after(context, delivery, patience, first).await {
         Outcome::Failed(failure) if failure.kind.may_wait() => {
             queue(context, listing, *bounds, delivery, Some(failure)).await
         }

@@ -106,18 +106,26 @@ pub async fn exchange<'b, S: Storage>(
     Ok(WholeReply { status, headers, body: received.bytes, is_whole: received.is_whole })
 }
 
+/// What a reply of this status and body that is no success says, in words.
+pub fn reason(status: u16, body: &[u8]) -> String {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(mut problem) => {
+            let end = problem.detail.floor_char_boundary(limits::REASON_BYTES_MAX);
+            problem.detail.truncate(end);
+            format!("{status}: {}", problem.detail)
+        }
+        Err(_) => format!("it answers {status}"),
+    }
+}
+
 impl WholeReply<'_> {
     /// What a reply that is no success says, in words.
     pub fn reason(&self) -> String {
-        match serde_json::from_slice::<Problem>(self.body.bytes()) {
-            Ok(problem) => format!("{}: {}", self.status, problem.detail),
-            Err(_) => format!("it answers {}", self.status),
-        }
+        reason(self.status, self.body.bytes())
     }
 
     /// When to come back, in seconds, if it says so.
     pub fn retry_after_s(&self) -> Option<u64> {
-        let seconds: u64 = self.headers.first("retry-after")?.parse().ok()?;
-        Some(seconds.min(limits::RETRY_AFTER_S_MAX))
+        self.headers.first("retry-after")?.parse().ok()
     }
 }

@@ -4,6 +4,7 @@
 //! or an async runtime, so that it builds for wasm and native alike and cannot fail for reasons of its own.
 
 pub mod batch;
+pub mod batches;
 pub mod bytes;
 pub mod cluster;
 pub mod ids;

@@ -18,6 +18,9 @@ pub const RECORD_BYTES_MAX: usize = 8 << 20;
 /// Bytes of one append to storage: a full ingest body of one partition, plus what enrichment adds.
 pub const APPEND_BODY_BYTES_MAX: usize = 48 << 20;
 
+/// Batches of one request to storage. What they have in common is paid once; beyond this there is next to nothing left of it.
+pub const BATCHES_AT_ONCE_MAX: usize = 64;
+
 /// How long the ingest waits for storage's answer to an append: a sync of a busy disk, many times over.
 pub const APPEND_TIME_MAX: Duration = Duration::from_secs(3);
 

@@ -31,6 +31,9 @@ pub const BODY_BYTES_UNANNOUNCED: usize = 64 << 10;
 /// a millisecond, which is cheaper than handing it over.
 pub const CHECK_INLINE_BYTES_MAX: usize = 1 << 20;
 
+/// Partitions that an error names.
+pub const PARTITIONS_NAMED_MAX: usize = 16;
+
 /// Bytes that one group commit appends. More would only make the first waiter wait longer for the sync of the rest.
 pub const ROUND_BYTES_MAX: usize = 8 << 20;
 

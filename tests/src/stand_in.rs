@@ -12,13 +12,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use model::batches::{self, BatchAnswer, BatchesAnswer};
 use model::problem::{self, Problem};
 use model::wire::{self, AppendAnswer, ClusterAnswer, ClusterNode, PartitionState, Replica, ReplicaRole};
 use model::{Offset, Partition};
+use serde_json::value::to_raw_value;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::process::Port;
+
+const NOT_LEADING: &str = "this node does not lead the partition";
 
 /// Nodes that agree on who leads.
 #[derive(Debug)]
@@ -165,7 +169,11 @@ async fn answer(
         (&Method::POST, "/v1/storage") => {
             state.appends[place] += 1;
             let id = head.headers[wire::BATCH_ID].to_str().unwrap().to_owned();
-            state.append(place, id, &body)
+            respond(state.append(place, id, &body))
+        }
+        (&Method::POST, "/v1/storage/batches") => {
+            state.appends[place] += 1;
+            state.append_together(place, body)
         }
         _ => refuse(404, "a stand-in has nothing there"),
     })
@@ -176,22 +184,43 @@ impl State {
         self.named.clone().or_else(|| self.leader.map(|place| self.urls[place].clone()))
     }
 
-    fn append(&mut self, place: usize, id: String, body: &Bytes) -> Response<Full<Bytes>> {
+    fn append_together(&mut self, place: usize, body: Bytes) -> Response<Full<Bytes>> {
+        let mut answers = Vec::new();
+        for (head, lines) in batches::split(body).unwrap() {
+            let appended = self.append(place, head.id.to_string(), &lines);
+            answers.push(match appended {
+                Ok(answer) => BatchAnswer {
+                    partition: head.partition,
+                    status: 200,
+                    durability: Some("quorum".to_owned()),
+                    leader: None,
+                    retry_after: None,
+                    body: to_raw_value(&answer).unwrap(),
+                },
+                Err(leader) => BatchAnswer {
+                    partition: head.partition,
+                    status: 421,
+                    durability: None,
+                    leader,
+                    retry_after: None,
+                    body: to_raw_value(&Problem::new(421, NOT_LEADING)).unwrap(),
+                },
+            });
+        }
+        let status = if answers.iter().all(|answer| answer.status == 200) { 200 } else { 207 };
+        json(status, serde_json::to_vec(&BatchesAnswer { batches: answers }).unwrap())
+    }
+
+    /// Stores a batch; if this node does not lead, whom it names.
+    fn append(&mut self, place: usize, id: String, body: &Bytes) -> Result<AppendAnswer, Option<String>> {
         if self.leader != Some(place) {
-            let mut response = refuse(421, "this node does not lead the partition");
-            if let Some(leader) = self.leader_url().filter(|_| self.gives_hints) {
-                response.headers_mut().insert(wire::LEADER, leader.parse().unwrap());
-            }
-            return response;
+            return Err(self.leader_url().filter(|_| self.gives_hints));
         }
         let lines: Vec<&str> = std::str::from_utf8(body).unwrap().lines().collect();
         if self.ids.insert(id) {
             self.lines.extend(lines.iter().map(|line| (*line).to_owned()));
         }
-        let answer = AppendAnswer { stored: lines.len() as u64, offset: Offset::ZERO };
-        let mut response = json(200, serde_json::to_vec(&answer).unwrap());
-        response.headers_mut().insert(wire::DURABILITY, "quorum".parse().unwrap());
-        response
+        Ok(AppendAnswer { stored: lines.len() as u64, offset: Offset::ZERO })
     }
 
     fn describe(&self, place: usize) -> ClusterAnswer {
@@ -223,6 +252,24 @@ impl State {
             node: name(place),
             nodes: self.urls.iter().enumerate().map(node).collect(),
             partitions: (0..self.partitions).map(partition).collect(),
+        }
+    }
+}
+
+/// What became of one batch, as an answer of its own.
+fn respond(appended: Result<AppendAnswer, Option<String>>) -> Response<Full<Bytes>> {
+    match appended {
+        Ok(answer) => {
+            let mut response = json(200, serde_json::to_vec(&answer).unwrap());
+            response.headers_mut().insert(wire::DURABILITY, "quorum".parse().unwrap());
+            response
+        }
+        Err(leader) => {
+            let mut response = refuse(421, NOT_LEADING);
+            if let Some(leader) = leader {
+                response.headers_mut().insert(wire::LEADER, leader.parse().unwrap());
+            }
+            response
         }
     }
 }

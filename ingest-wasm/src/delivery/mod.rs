@@ -10,6 +10,7 @@ mod judge;
 mod leaders;
 mod look;
 mod retry_budget;
+mod together;
 mod way;
 
 use std::borrow::Cow;
@@ -27,10 +28,11 @@ use crate::context::Context;
 use crate::limits;
 use crate::storage::{Call, ExchangeError, SendError, Storage, WholeReply, exchange};
 pub(crate) use circuit::Circuits;
-use judge::{Step, judge};
+use judge::{Said, Step, judge};
 pub(crate) use leaders::Leaders;
 pub(crate) use look::another;
 pub(crate) use retry_budget::RetryBudget;
+pub(crate) use together::{First, TogetherUnknown, attempt_together, plan};
 use way::Way;
 
 /// A partition's batch on its way.
@@ -130,6 +132,19 @@ pub async fn deliver<R: Storage + Clock>(
     delivery: &Delivery,
     patience: Patience,
 ) -> Outcome {
+    deliver_after(context, delivery, patience, None).await
+}
+
+/// The same of a batch whose first attempt may have been made with others.
+pub(crate) async fn deliver_after<'c, R: Storage + Clock>(
+    context: &Context<'c, R>,
+    delivery: &Delivery,
+    patience: Patience,
+    first: Option<First<'c>>,
+) -> Outcome {
+    if let Some(First { node, step }) = first {
+        return Way::new(context, delivery, patience, node).go_after(step).await;
+    }
     let Some(node) = node_of(context, delivery.partition) else {
         // Of a batch that was routed when there were more partitions.
         let detail = format!("partition {} does not exist", delivery.partition);
@@ -165,7 +180,7 @@ async fn attempt<R: Storage + Clock>(
 ) -> Step {
     let reply = send(context, node, delivery, this).await;
     note_reply(context, node, &reply);
-    judge(context.config, node, delivery, reply)
+    judge(context.config, node, delivery, reply.as_ref().map(Said::by))
 }
 
 /// Notes whether a node was reached.

@@ -40,7 +40,18 @@ impl<'w, 'c, R: Storage + Clock> Way<'w, 'c, R> {
     /// Goes until the batch is stored, or nothing is left to be tried.
     pub(super) async fn go(mut self) -> Outcome {
         self.await_election().await;
-        let mut last_failure = None;
+        self.go_on(None).await
+    }
+
+    /// The same, when this came of the first attempt.
+    pub(super) async fn go_after(mut self, first: Step) -> Outcome {
+        match self.take(first).await {
+            Ok(failure) => self.go_on(Some(failure)).await,
+            Err(outcome) => outcome,
+        }
+    }
+
+    async fn go_on(mut self, mut last_failure: Option<Failure>) -> Outcome {
         loop {
             if self.time_left() < limits::ATTEMPT_TIME_MIN {
                 return Outcome::Failed(
@@ -48,22 +59,30 @@ impl<'w, 'c, R: Storage + Clock> Way<'w, 'c, R> {
                 );
             }
             let next = if self.context.instance.circuits.admits(&self.node, self.now()) {
-                match attempt(self.context, &self.node, self.delivery, self.this()).await {
-                    Step::Done(outcome) => return self.done(outcome),
-                    Step::Follow(leader) => self.follow(leader).await,
-                    Step::Astray(failure) => self.hop(failure).await,
-                    Step::Unserved(failure) => self.go_elsewhere(failure).await,
-                    Step::Again(failure) => self.stay(failure).await,
-                }
+                let step = attempt(self.context, &self.node, self.delivery, self.this()).await;
+                self.take(step).await
             } else {
                 let reason = "it could not be reached, and is left alone for a moment";
-                self.hop(last_failure.take().unwrap_or_else(|| self.failure(reason))).await
+                let failure = last_failure.take().unwrap_or_else(|| self.failure(reason));
+                self.hop(failure).await.map_err(Outcome::Failed)
             };
             match next {
                 Ok(failure) => last_failure = Some(failure),
-                Err(failure) => return Outcome::Failed(failure),
+                Err(outcome) => return outcome,
             }
         }
+    }
+
+    /// Does what follows from an attempt: why it was not the last one, or what became of the batch.
+    async fn take(&mut self, step: Step) -> Result<Failure, Outcome> {
+        let next = match step {
+            Step::Done(outcome) => return Err(self.done(outcome)),
+            Step::Follow(leader) => self.follow(leader).await,
+            Step::Astray(failure) => self.hop(failure).await,
+            Step::Unserved(failure) => self.go_elsewhere(failure).await,
+            Step::Again(failure) => self.stay(failure).await,
+        };
+        next.map_err(Outcome::Failed)
     }
 
     /// Where it is known that the partition has no leader just now, no node has to be told so by a whole batch.

@@ -59,8 +59,9 @@ pub(super) fn send(body: Bytes, done: impl FnOnce() + 'static) -> StreamReader<u
 /// Writes a body until it is all written, or nobody wants more of it.
 async fn write(mut writer: StreamWriter<u8>, mut body: Bytes) {
     while !body.is_empty() {
-        let piece = body.split_to(body.len().min(limits::SEND_PIECE_BYTES));
-        // Without a copy where nobody else holds the body.
+        // Where nobody else holds the body it is not copied, and goes as it is.
+        let length = if body.is_unique() { body.len() } else { body.len().min(limits::SEND_PIECE_BYTES) };
+        let piece = body.split_to(length);
         let left = writer.write_all(piece.into()).await;
         if !left.is_empty() {
             return;

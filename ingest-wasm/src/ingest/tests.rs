@@ -286,7 +286,6 @@ fn a_request_asks_for_the_time_once_after_each_wait_that_matters() {
     let body: Vec<_> = (0..20).map(|n| format!(r#"{{"service":"s{n}","message":"m"}}"#)).collect();
     let answer = Try::post(format!("[{}]", body.join(","))).answer(&fake);
     assert_eq!((answer.status, fake.calls.borrow().len()), (200, 4));
-    // For the deadline; when the store has said that nothing waits; and once more because the calls of this storage
-    // wake themselves, whereupon no more than two of them begin before the task waits.
-    assert_eq!(fake.clock_readings.get(), 3);
+    // For the deadline, and when the store has said that nothing waits.
+    assert_eq!(fake.clock_readings.get(), 2);
 }

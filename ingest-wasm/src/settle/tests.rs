@@ -76,13 +76,24 @@ fn switched(is_up: &std::cell::Cell<bool>) -> Fake<'_> {
 #[test]
 fn all_partitions_are_in_flight_at_once_within_bounds() {
     let config = config(["n", "http://node-1:8081", "1024", ""]).unwrap();
-    let fake = Fake::new(|_, _| Reaction::stored(1));
-    let deliveries: Vec<_> = (0..1024).map(|partition| delivery(partition, "k")).collect();
-    assert_eq!(settled_with(&fake, &config, &deliveries), vec![stored(); 1024]);
-    assert_eq!(fake.in_flight_max.get(), limits::FORWARDS_AT_ONCE);
+    // So large that no more than 25 go together.
+    let lines = Bytes::from(vec![b'x'; limits::TOGETHER_BYTES_MAX / 25]);
+    let large = |partition| Delivery { lines: lines.clone(), ..delivery(partition, "k") };
+    let deliveries: Vec<_> = (0..1024).map(large).collect();
+    for knows_together in [true, false] {
+        let fake = Fake::new(|_, _| Reaction::stored(1));
+        fake.knows_together.set(knows_together);
+        assert_eq!(settled_with(&fake, &config, &deliveries), vec![stored(); 1024]);
+        let (together, alone) = (limits::TOGETHER_AT_ONCE, limits::FORWARDS_AT_ONCE);
+        let bounds = if knows_together { together..=together } else { alone..=alone + together };
+        assert!(bounds.contains(&fake.in_flight_max.get()), "{bounds:?}: {}", fake.in_flight_max.get());
+        // What was not on its way yet when the node said that it knows no such requests is spared.
+        let requests = fake.together.borrow().len();
+        assert_eq!(requests <= together, !knows_together, "{requests}");
+    }
     let few = Fake::new(|_, _| Reaction::stored(1));
     settled(&few, &[0, 1, 2, 3].map(|partition| delivery(partition, "k")));
-    assert_eq!(few.in_flight_max.get(), 4);
+    assert_eq!(few.in_flight_max.get(), 2, "a request for each node");
 }
 
 #[test]

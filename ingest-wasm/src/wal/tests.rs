@@ -4,6 +4,8 @@
 //! arrive late; the process dies at a random operation, which may or may not have taken effect, and is started anew on
 //! the same store. In the end: what was acknowledged is stored once, in the order of each client.
 
+mod storage;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -13,8 +15,7 @@ use std::time::Duration;
 use futures::executor::LocalPool;
 use futures::future::poll_fn;
 use futures::task::LocalSpawnExt;
-use model::wire::AppendAnswer;
-use model::{EnrichedRecord, Offset};
+use model::EnrichedRecord;
 
 use crate::app;
 use crate::body::tests::Pieces;
@@ -26,9 +27,10 @@ use crate::context::Context;
 use crate::instance::InstanceState;
 use crate::key_value::{KeyValue, KeyValueError};
 use crate::limits;
-use crate::message::{Afterwards, Answer, Headers, Method, RequestHead};
+use crate::message::{Afterwards, Answer, Method, RequestHead};
 use crate::sparing::Sparing;
 use crate::storage::{Call, Reply, SendError, Storage};
+use storage::reply;
 
 /// Runs of the simulation; `EDGELOG_SIMULATIONS` says otherwise.
 const RUNS: u64 = 40;
@@ -266,50 +268,7 @@ impl Storage for Sim {
     }
 }
 
-fn reply(status: u16, body: Vec<u8>) -> Reply<Pieces> {
-    let headers: Headers = [("content-length", body.len().to_string())].into_iter().collect();
-    Reply { status, headers, body: Pieces::of(&[&body]) }
-}
-
 impl World {
-    fn some_node(&self) -> String {
-        format!("http://node-{}:8081", 1 + self.chance.below(2))
-    }
-
-    /// What storage does with an append: each id once. Whoever asks who leads is told of any node and any term.
-    fn append(&self, call: &Call) -> Reply<Pieces> {
-        if call.path_and_query == "/v1/cluster" {
-            let (leader, term) = (self.some_node(), self.chance.below(4));
-            let state = |partition| {
-                format!(
-                    r#"{{"partition":{partition},"leader":"{leader}","term":{term},"high_watermark":0,"replicas":[]}}"#
-                )
-            };
-            let partitions = [0, 1, 2, 3].map(state).join(",");
-            return reply(
-                200,
-                format!(r#"{{"node":"n","nodes":[],"partitions":[{partitions}]}}"#).into_bytes(),
-            );
-        }
-        let header = |name: &str| call.headers.iter().find(|(field, _)| *field == name).unwrap().1.clone();
-        let (id, digest) = (header("batch-id"), header("batch-digest"));
-        let text = String::from_utf8(call.body.clone().unwrap().to_vec()).unwrap();
-        let records: Vec<EnrichedRecord> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let answer = AppendAnswer { stored: records.len() as u64, offset: Offset::ZERO };
-        let mut stored = self.stored.borrow_mut();
-        let partition = stored.entry(call.path_and_query.clone()).or_default();
-        match partition.digests.get(&id) {
-            Some(known) if *known != digest => return reply(409, b"{}".to_vec()),
-            Some(_) => {}
-            None => {
-                partition.digests.insert(id, digest);
-                partition.records.extend(records);
-            }
-        }
-        reply(200, serde_json::to_vec(&answer).unwrap())
-    }
-
     fn process(&self) -> Rc<Process> {
         let mut process = self.process.borrow_mut();
         if process.is_dead.get() {

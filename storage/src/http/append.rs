@@ -8,13 +8,18 @@
 //! The answer's `Durability` is `leader`: the records are synced on the partition's leader, this node. Where the
 //! operator chose not to sync before the answer, it says so: `leader; fsync=interval` or `leader; fsync=never`.
 
+use std::sync::Arc;
+
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use model::wire::{self, AppendAnswer, Durability};
-use model::{BatchDigest, BatchId, ValidBatch};
+use model::{BatchDigest, BatchId, Partition, ValidBatch};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::Collected;
 use super::error::ApiError;
@@ -22,7 +27,7 @@ use super::peer_limit::Peer;
 use super::{Shared, observe, parameters, refuse};
 use crate::limits;
 use crate::partition::{Append, Appended, PartitionHandle};
-use crate::query::{ParameterError, parse_partition};
+use crate::query::{ParameterError, PoolError, parse_partition};
 
 /// Stores a batch.
 pub(super) async fn append(State(shared): State<Shared>, request: Request) -> Response {
@@ -40,7 +45,7 @@ pub(super) async fn append(State(shared): State<Shared>, request: Request) -> Re
 }
 
 /// What the answer's `Durability` says: the level that was reached, and how it is weakened where the operator chose to.
-fn reached(shared: &Shared, level: Durability) -> HeaderValue {
+pub(super) fn reached(shared: &Shared, level: Durability) -> HeaderValue {
     match level {
         Durability::Leader => shared.app.durability.clone(),
         other => HeaderValue::from_static(other.as_str()),
@@ -57,12 +62,7 @@ async fn store(shared: &Shared, request: Request) -> Result<Appended, ApiError> 
         Ok(target) => target,
         Err(error) => return Err(refuse(Request::from_parts(parts, body), error).await),
     };
-    let Collected { bytes, share } = shared.budget.collect(body, shared.app.body_timeout).await?;
-    if bytes.is_empty() {
-        return Err(ApiError::BodyEmpty);
-    }
-    let peer = parts.extensions.get::<Peer>().copied();
-    shared.peer_limit.take(peer, bytes.len()).map_err(|retry_after| ApiError::PeerRate { retry_after })?;
+    let (bytes, share) = receive(shared, &parts, body).await?;
     let (digest, byte_count) = (target.digest, bytes.len());
     let check = move || {
         // Without the client's own digest, the body as sent tells a repetition from other content.
@@ -73,17 +73,48 @@ async fn store(shared: &Shared, request: Request) -> Result<Appended, ApiError> 
         };
         batch.map(|batch| (batch, digest))
     };
-    let (batch, digest) = if share.num_permits() <= limits::CHECK_INLINE_BYTES_MAX {
-        check()?
-    } else {
-        tokio::task::spawn_blocking(check).await.map_err(|_panicked| crate::query::PoolError::BrokenOff)??
-    };
+    let (batch, digest) = aside(share.num_permits(), check).await??;
     let id = target.id.unwrap_or_else(|| BatchId::from_bytes(uuid::Uuid::now_v7().into_bytes()));
     let id_is_new = target.id.is_none();
-    let append = Append { batch, id, digest, id_is_new, acks: target.acks, budget: Some(share) };
+    let append = Append { batch, id, digest, id_is_new, acks: target.acks, budget: Some(Arc::new(share)) };
     let appended = target.partition.append(append).await?;
     shared.app.metrics.ingest.note_taken(ingest, appended.record_count, byte_count);
     Ok(appended)
+}
+
+/// The body of an append, and its share of the budget.
+pub(super) async fn receive(
+    shared: &Shared,
+    parts: &Parts,
+    body: Body,
+) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
+    let Collected { bytes, share } = shared.budget.collect(body, shared.app.body_timeout).await?;
+    if bytes.is_empty() {
+        return Err(ApiError::BodyEmpty);
+    }
+    let peer = parts.extensions.get::<Peer>().copied();
+    shared.peer_limit.take(peer, bytes.len()).map_err(|retry_after| ApiError::PeerRate { retry_after })?;
+    Ok((bytes, share))
+}
+
+/// Checks a body of so many bytes where that holds up nobody else.
+pub(super) async fn aside<T: Send + 'static>(
+    bytes: usize,
+    check: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PoolError> {
+    if bytes <= limits::CHECK_INLINE_BYTES_MAX {
+        return Ok(check());
+    }
+    tokio::task::spawn_blocking(check).await.map_err(|_panicked| PoolError::BrokenOff)
+}
+
+/// The partition, if this node holds it.
+pub(super) fn held(shared: &Shared, partition: Partition) -> Result<&PartitionHandle, ApiError> {
+    shared.app.partition(partition).ok_or_else(|| {
+        // What cannot stand in a header is no URL of a peer.
+        let leader = shared.app.cluster.leader_of(partition).and_then(|url| url.try_into().ok());
+        ApiError::PartitionElsewhere { partition, held: shared.app.held(), leader }
+    })
 }
 
 /// What a request's head says.
@@ -105,14 +136,8 @@ impl<'a> Target<'a> {
     fn of(shared: &'a Shared, parts: &Parts) -> Result<Self, ApiError> {
         let [partition] = parameters::take(&parts.uri, ["partition"])?;
         let partition = partition.ok_or_else(|| ParameterError::new("partition", "partition is needed"))?;
-        let partition = parse_partition(&partition)?;
-        let Some(handle) = shared.app.partition(partition) else {
-            // What cannot stand in a header is no URL of a peer.
-            let leader = shared.app.cluster.leader_of(partition).and_then(|url| url.try_into().ok());
-            return Err(ApiError::PartitionElsewhere { partition, held: shared.app.held(), leader });
-        };
         Ok(Self {
-            partition: handle,
+            partition: held(shared, parse_partition(&partition)?)?,
             encoding: encoding(&parts.headers)?,
             id: header(&parts.headers, wire::BATCH_ID)?,
             digest: header(&parts.headers, wire::BATCH_DIGEST)?,
@@ -133,7 +158,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
 }
 
 /// How far the client wants its batch to have got when it is answered, if it says.
-fn acks(headers: &HeaderMap) -> Result<Option<Durability>, ApiError> {
+pub(super) fn acks(headers: &HeaderMap) -> Result<Option<Durability>, ApiError> {
     let Some(value) = headers.get(wire::ACKS) else { return Ok(None) };
     match value.to_str().ok().and_then(Durability::parse_acks) {
         Some(level) => Ok(Some(level)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
+use model::batches::{BATCHES, BatchesError};
 use model::limits::APPEND_BODY_BYTES_MAX;
 use model::problem::{self, Problem};
 use model::{BatchError, Offset, Partition, wire};
@@ -41,6 +42,10 @@ pub(super) enum ApiError {
     PeerSilent { detail: String },
     #[error("the body is neither application/json nor application/x-ndjson")]
     MediaType,
+    #[error("the body is not {BATCHES}")]
+    MediaTypeBatches,
+    #[error(transparent)]
+    Batches(#[from] BatchesError),
     #[error("the body is larger than {APPEND_BODY_BYTES_MAX} bytes")]
     BodyTooLarge,
     #[error("the body did not arrive in time")]
@@ -59,6 +64,8 @@ pub(super) enum ApiError {
     Offsets(#[from] OffsetsError),
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error("the partition takes too long; the batch may come to be stored")]
+    AppendSlow,
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -69,21 +76,23 @@ pub(super) enum ApiError {
 
 impl ApiError {
     /// The status of each error.
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::UnknownPath { .. } | Self::PartitionUnknown { .. } | Self::RecordUnknown { .. } => {
                 StatusCode::NOT_FOUND
             }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Parameter(_) | Self::Header { .. } => StatusCode::BAD_REQUEST,
-            Self::BodyBrokeOff { .. } | Self::BodyEmpty | Self::Batch(_) => StatusCode::BAD_REQUEST,
+            Self::BodyBrokeOff { .. } | Self::BodyEmpty | Self::Batch(_) | Self::Batches(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::PartitionElsewhere { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Offsets(OffsetsError::TooMany) => StatusCode::CONFLICT,
             Self::Offsets(OffsetsError::Io { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Offsets(OffsetsError::Idle) => StatusCode::TOO_MANY_REQUESTS,
             Self::TailsFull => StatusCode::TOO_MANY_REQUESTS,
             Self::PeerSilent { .. } => StatusCode::BAD_GATEWAY,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType | Self::MediaTypeBatches => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyBudget | Self::PeerRate { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -101,7 +110,7 @@ impl ApiError {
             Self::Read(ReadError::NoQuorum | ReadError::Stopped { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Pool(PoolError::Busy { .. }) => StatusCode::TOO_MANY_REQUESTS,
             Self::Pool(PoolError::BrokenOff) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady { .. } | Self::AppendSlow => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -113,6 +122,7 @@ impl ApiError {
             | Self::Pool(PoolError::Busy { retry_after }) => Some(*retry_after),
             Self::TailsFull => Some(limits::TAILS_RETRY_AFTER),
             Self::BodyBudget
+            | Self::AppendSlow
             | Self::Read(ReadError::NoQuorum)
             | Self::Append(AppendError::Failed { .. } | AppendError::NoQuorum | AppendError::Closing) => {
                 Some(Duration::from_secs(1))
@@ -123,6 +133,11 @@ impl ApiError {
             | Self::Read(ReadError::Stopped { .. }) => Some(Duration::from_secs(10)),
             _ => None,
         }
+    }
+
+    /// The same in seconds, as it is answered.
+    pub(super) fn retry_after_s(&self) -> Option<u64> {
+        self.retry_after().map(seconds_rounded_up)
     }
 
     /// A short name for metrics, one of a fixed set.
@@ -136,15 +151,16 @@ impl ApiError {
             Self::RecordUnknown { .. } => "record_unknown",
             Self::TailsFull => "tails_full",
             Self::PeerSilent { .. } => "peer_silent",
-            Self::MediaType => "media_type",
+            Self::MediaType | Self::MediaTypeBatches => "media_type",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyBrokeOff { .. } => "body_broke_off",
             Self::BodyEmpty => "body_empty",
             Self::Offsets(_) => "offsets",
-            Self::Batch(_) => "invalid_batch",
+            Self::Batch(_) | Self::Batches(_) => "invalid_batch",
             Self::BodyBudget => "body_budget",
             Self::PeerRate { .. } => "peer_rate",
+            Self::AppendSlow => "slow",
             Self::Append(error) => match error {
                 AppendError::QueueFull { .. } => "queue_full",
                 AppendError::Conflict => "conflict",
@@ -165,7 +181,7 @@ impl ApiError {
     }
 
     /// Where the request belongs, if that is known.
-    fn leader(&self) -> Option<HeaderValue> {
+    pub(super) fn leader(&self) -> Option<HeaderValue> {
         match self {
             Self::PartitionElsewhere { leader, .. } => leader.clone(),
             Self::Append(AppendError::NotLeader { leader }) | Self::Read(ReadError::NotLeader { leader }) => {
@@ -175,7 +191,7 @@ impl ApiError {
         }
     }
 
-    fn problem(&self) -> Problem {
+    pub(super) fn problem(&self) -> Problem {
         if let Self::Batch(error) = self {
             return error.problem();
         }
@@ -207,8 +223,8 @@ impl IntoResponse for ApiError {
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = HeaderValue::from_static(problem::CONTENT_TYPE);
         let mut response = (status, [(CONTENT_TYPE, content_type)], problem.to_json()).into_response();
-        if let Some(retry_after) = self.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds_rounded_up(retry_after)));
+        if let Some(retry_after_s) = self.retry_after_s() {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
         }
         if let Some(leader) = self.leader() {
             response.headers_mut().insert(HeaderName::from_static(wire::LEADER), leader);

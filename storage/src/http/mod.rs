@@ -4,6 +4,7 @@
 //! They must not touch the log themselves, nor decide what is durable.
 
 mod append;
+mod batches;
 mod body;
 mod cluster;
 mod context;
@@ -46,6 +47,7 @@ pub use server::{ListeningServer, Server, ServerOptions};
 pub use tail::Tails;
 
 use crate::cluster::ClusterView;
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::offsets::{ConsumerOffsets, OffsetsError};
 use crate::partition::PartitionHandle;
@@ -119,6 +121,10 @@ pub fn router_of(app: Arc<App>, readiness: Readiness) -> Router {
     Router::new()
         .merge(reads)
         .route("/v1/storage", post(append::append).fallback(|request| method_not_allowed(request, "POST")))
+        .route(
+            "/v1/storage/batches",
+            post(batches::append).fallback(|request| method_not_allowed(request, "POST")),
+        )
         .route("/v1/read", get(read::read).fallback(get_only))
         .route("/v1/cluster", get(cluster::cluster).fallback(get_only))
         .route(
@@ -166,11 +172,14 @@ impl App {
     /// The partitions this node holds, in words.
     fn held(&self) -> String {
         let held = self.partitions.iter().map(PartitionHandle::partition);
-        let numbers: Vec<String> = held
-            .filter(|partition| self.has_copy(*partition))
-            .map(|partition| partition.to_string())
-            .collect();
-        if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
+        let mut numbers =
+            held.filter(|partition| self.has_copy(*partition)).map(|partition| partition.to_string());
+        let named: Vec<String> = numbers.by_ref().take(limits::PARTITIONS_NAMED_MAX).collect();
+        match numbers.count() {
+            0 if named.is_empty() => "none".to_owned(),
+            0 => named.join(", "),
+            more => format!("{} and {more} more", named.join(", ")),
+        }
     }
 }
 

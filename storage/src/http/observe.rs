@@ -23,7 +23,7 @@ pub(super) async fn observe(State(shared): State<Shared>, request: Request, next
     let started = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
-    let trace = text(request.headers(), trace::TRACEPARENT).and_then(TraceParent::parse);
+    let trace = trace_of(request.headers());
     let response = next.run(request).await;
     let time = started.elapsed();
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
@@ -44,6 +44,11 @@ pub(super) async fn observe(State(shared): State<Shared>, request: Request, next
         tracing::debug!(trace_id, %method, route, status = code, us, "answered");
     }
     response
+}
+
+/// The trace that a request belongs to, if it says so.
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceParent> {
+    text(headers, trace::TRACEPARENT).and_then(TraceParent::parse)
 }
 
 /// A header's value, if it is text.

@@ -1,5 +1,7 @@
 //! All that can be asked of a partition's actor, and what it answers.
 
+use std::sync::Arc;
+
 use model::wire::Durability;
 use model::{BatchDigest, BatchId, Offset, ValidBatch};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -22,8 +24,8 @@ pub struct Append {
     /// How far the batch is to have got when it is answered; `None`: as far as is usual for the partition. Without
     /// replication it is this node's own disk, whatever is asked for.
     pub acks: Option<Durability>,
-    /// The batch's share of the process's byte budget, given back when the batch is answered.
-    pub budget: Option<OwnedSemaphorePermit>,
+    /// The share that its request's body has of the process's byte budget, given back when all batches of it are answered.
+    pub budget: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// Where a batch was stored.

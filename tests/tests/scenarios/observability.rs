@@ -39,16 +39,19 @@ async fn the_metrics_of_ingest_and_storage_agree_with_what_was_sent() {
     assert_eq!(metric(&cluster, &ingest, "ingest_rejections_total", "\"invalid\"").await, 1.0);
     let post = "method=\"POST\",route=\"/v1/logs\",status=\"200\"";
     assert_eq!(metric(&cluster, &ingest, "ingest_requests_total", post).await, 2.0);
-    let (mut delivered, mut appended, mut batches) = (0.0, 0.0, 0.0);
+    let (mut delivered, mut appended, mut forwards) = (0.0, 0.0, 0.0);
     for node in &cluster.nodes {
         let url = node.url("/metrics");
         delivered += metric(&cluster, &url, "ingest_delivered_records_total", "\"ingest-1\"").await;
         appended += metric(&cluster, &url, "storage_records_total", "").await;
-        batches += metric(&cluster, &url, "storage_appends_total", "").await;
+        for route in ["/v1/storage", "/v1/storage/batches"] {
+            let of_route = format!("route=\"{route}\",status=\"200\"");
+            forwards += metric(&cluster, &url, "storage_requests_total", &of_route).await;
+        }
         assert!(metric(&cluster, &url, "storage_filesystem_free_bytes", "").await > 0.0);
     }
     assert_eq!((delivered, appended), (stored, stored));
-    assert_eq!(metric(&cluster, &ingest, "ingest_forwards_total", "\"200\"").await, batches);
+    assert_eq!(metric(&cluster, &ingest, "ingest_forwards_total", "\"200\"").await, forwards);
 
     // A node is away: what it does not take is seen waiting.
     cluster.nodes[0].kill();

@@ -1,7 +1,8 @@
 //! The storage daemon's interface, spoken to as the ingest and the tools do.
 
+use model::batches::{BATCHES, BatchAnswer, BatchHead, BatchesAnswer};
 use model::wire::{self, AppendAnswer, ClusterAnswer, ReplicaRole, ServiceCount};
-use model::{BatchDigest, BatchId, EnrichedRecord, Partition, Tenant};
+use model::{BatchDigest, BatchId, EnrichedRecord, Partition, Problem, Tenant};
 use reqwest::RequestBuilder;
 use tests::client::answer;
 use tests::{Answer, Cluster, ClusterSpec, files};
@@ -116,6 +117,87 @@ async fn a_batch_with_a_fault_is_refused_whole_and_the_answer_names_it() {
             "{case}"
         );
     }
+    assert_eq!(cluster.stored_count().await, 0);
+}
+
+/// A batch as it stands in a request of several, under this key.
+fn part(partition: u16, key: &str, body: &str) -> String {
+    let partition = Partition::new(partition);
+    let id = BatchId::derive(&Tenant::default(), key, partition);
+    let head = BatchHead { partition, id, digest: BatchDigest::of(body.as_bytes()), bytes: body.len() };
+    String::from_utf8(head.to_line()).unwrap() + body
+}
+
+/// An append of several batches to the first node.
+fn append_together(cluster: &Cluster, body: impl Into<reqwest::Body>) -> RequestBuilder {
+    let url = cluster.nodes[0].url("/v1/storage/batches");
+    cluster.client.post(&url).header("content-type", BATCHES).body(body)
+}
+
+#[tokio::test]
+async fn batches_in_one_request_are_stored_each_by_itself_and_once() {
+    let cluster = nodes().await;
+    let records = [enriched("event_creator", "a", 7), enriched("event_creator", "b", 5)];
+    let good = lines(&records);
+    let bad = good.replace("\"b\"", "7");
+    let body = [part(0, "k", &good), part(1, "k", &bad), part(2, "k", &good)].concat();
+    let parts = async |body: String| {
+        let whole = answer(append_together(&cluster, body).header("acks", "leader")).await.unwrap();
+        let parts = whole.json::<BatchesAnswer>().batches;
+        let is_all = parts.iter().all(|part| part.status == 200);
+        assert_eq!(whole.status, if is_all { 200 } else { 207 });
+        parts
+    };
+    let found = parts(body).await;
+    let statuses: Vec<_> = found.iter().map(|part| (part.partition.get(), part.status)).collect();
+    assert_eq!(statuses, [(0, 200), (1, 400), (2, 421)]);
+    let stored = |part: &BatchAnswer| serde_json::from_str::<AppendAnswer>(part.body.get()).unwrap();
+    assert_eq!(stored(&found[0]), AppendAnswer { stored: 2, offset: Default::default() });
+    assert_eq!(found[0].durability.as_deref(), Some("leader"));
+    let problem: Problem = serde_json::from_str(found[1].body.get()).unwrap();
+    assert_eq!((problem.status, problem.index, problem.field.as_deref()), (400, Some(1), Some("message")));
+    let problem: Problem = serde_json::from_str(found[2].body.get()).unwrap();
+    assert_eq!((problem.status, problem.field.as_deref()), (421, Some("partition")));
+
+    // What was stored is not stored again, alone or together; under its id nothing else is.
+    let again = parts([part(1, "k", &good), part(0, "k", &good)].concat()).await;
+    assert_eq!((again[0].status, stored(&again[1])), (200, stored(&found[0])));
+    let alone = append(&cluster, "?partition=0", good.clone()).header("batch-id", batch_id("k"));
+    let alone = alone.header("batch-digest", BatchDigest::of(good.as_bytes()).to_string());
+    assert_eq!(answer(alone).await.unwrap().expect(200).json::<AppendAnswer>(), stored(&found[0]));
+    assert_eq!(parts(part(0, "k", &lines(&records[..1]))).await[0].status, 409);
+    for partition in [0, 1] {
+        assert_eq!(files::lines(&cluster.nodes[0].partition_dir(partition)).join("\n") + "\n", good);
+    }
+    assert_eq!(cluster.stored_count().await, 4);
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_one_of_batches_is_refused_whole() {
+    let cluster = nodes().await;
+    let good = part(0, "k", &lines(&[enriched("event_creator", "m", 1)]));
+    for (body, status) in [
+        (String::new(), 400),
+        ("{}\n".to_owned(), 400),
+        (format!("{good}x"), 400),
+        (format!("{good}{good}"), 400),
+        (good[..good.len() - 1].to_owned(), 400),
+        (good.replace("\"batch_id\":\"", "\"batch_id\":\"x"), 400),
+    ] {
+        let problem = answer(append_together(&cluster, body.clone())).await.unwrap().problem();
+        assert_eq!(problem.status, status, "{body}: {}", problem.detail);
+    }
+    let url = cluster.nodes[0].url("/v1/storage/batches");
+    for (url, content_type, acks, status) in [
+        (url.clone(), wire::NDJSON, "all", 415),
+        (url.clone(), BATCHES, "most", 400),
+        (format!("{url}?partition=0"), BATCHES, "all", 400),
+    ] {
+        let request = cluster.client.post(&url).header("content-type", content_type).header("acks", acks);
+        answer(request.body(good.clone())).await.unwrap().expect(status).problem();
+    }
+    let refused = cluster.client.request("GET", &url);
+    assert_eq!(answer(refused).await.unwrap().expect(405).header("allow"), "POST");
     assert_eq!(cluster.stored_count().await, 0);
 }
 

@@ -1,5 +1,6 @@
 //! Several nodes in one process, over real sockets. The harness is here, the scenarios in the modules.
 
+mod batches;
 mod fan_out;
 mod tail;
 
@@ -132,8 +133,13 @@ impl Cluster {
 }
 
 impl Node {
-    fn start(server: Server, number: u16, urls: &[Url], tail_bounds: TailBounds) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    /// What node `number` answers from.
+    fn app(
+        dir: &TempDir,
+        number: u16,
+        urls: &[Url],
+        tail_bounds: TailBounds,
+    ) -> (App, Indexer, Vec<PartitionThread>) {
         let metrics = Metrics::new();
         let indexes = Indexes::new(1 << 20);
         let (mut partitions, mut threads, mut indexed) = (Vec::new(), Vec::new(), Vec::new());
@@ -150,7 +156,7 @@ impl Node {
             threads.push(thread);
         }
         let indexer = Indexer::new(indexed.iter().cloned(), usize::MAX);
-        let app = Arc::new(App {
+        let app = App {
             cluster: Arc::new(ClusterView::new(format!("node-{number}"), &urls[usize::from(number)], urls)),
             partitions,
             queries: Queries::new(indexed, Pool::new(4)),
@@ -164,7 +170,14 @@ impl Node {
             body_timeout: Duration::from_secs(5),
             body_bytes_max: 1 << 20,
             peer_bytes_per_second: None,
-        });
+        };
+        (app, indexer, threads)
+    }
+
+    fn start(server: Server, number: u16, urls: &[Url], tail_bounds: TailBounds) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, indexer, threads) = Self::app(&dir, number, urls, tail_bounds);
+        let app = Arc::new(app);
         let url = format!("http://{}", server.local_address().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopping = Arc::clone(&app);
@@ -181,14 +194,16 @@ impl Node {
             stop.send(()).ok();
         }
         self.served.await.unwrap();
-        for held in &self.app.partitions {
-            held.close();
-        }
-        let threads = self.threads;
-        tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| thread.join().unwrap()))
-            .await
-            .unwrap();
+        close(&self.app, self.threads).await;
     }
+}
+
+/// Ends the partitions.
+async fn close(app: &App, threads: Vec<PartitionThread>) {
+    app.partitions.iter().for_each(PartitionHandle::close);
+    tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| thread.join().unwrap()))
+        .await
+        .unwrap();
 }
 
 impl Answer {
