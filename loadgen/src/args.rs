@@ -10,7 +10,8 @@ use model::limits::{INGEST_RECORDS_MAX, TIMESTAMP_MS_MAX};
 
 use crate::client::Target;
 use crate::corpus::{BodyFormat, CorpusSpec, Profile};
-use crate::limits::{CONNECTIONS_MAX, RETRIES_MAX, VERIFY_RECORDS_MAX};
+use crate::limits::{CONNECTIONS_MAX, RETRIES_MAX, SERVICES_MAX, VERIFY_RECORDS_MAX};
+use crate::messages::SERVICES;
 
 /// Makes log records, sends them to an edgelog ingest, and verifies that every acknowledged one is stored once.
 ///
@@ -42,6 +43,10 @@ pub(crate) struct Args {
     /// What the messages carry: rich appends user=, request_id= and duration_ms= to half of them
     #[arg(long, value_enum, default_value_t = Profile::Plain)]
     pub(crate) profile: Profile,
+
+    /// Services that log; those beyond the first four are of the same kinds, by other names
+    #[arg(long, default_value_t = SERVICES.len() as u32, value_parser = clap::value_parser!(u32).range(1..=SERVICES_MAX as i64))]
+    pub(crate) services: u32,
 
     /// The first record's timestamp, Unix milliseconds; now unless given. With --seed it fixes every byte
     #[arg(long = "start-timestamp", value_name = "UNIX_MS")]
@@ -119,6 +124,7 @@ impl Args {
         let spec = CorpusSpec {
             seed: self.seed.unwrap_or(seed),
             profile: self.profile,
+            services: self.services,
             start_timestamp_ms: self.start_timestamp_ms.unwrap_or(now_ms),
             record_count: self.total,
         };
@@ -200,6 +206,8 @@ mod tests {
             &["--url", "https://localhost/v1/logs"],
             &["--url", "localhost"],
             &["--profile", "poor"],
+            &["--services", "0"],
+            &["--services", "10001"],
             &["--out", "-", "--verify"],
             &["--out", "-", "--json"],
         ] {

@@ -40,6 +40,8 @@ pub(crate) struct CorpusSpec {
     pub(crate) seed: u64,
     /// How much a message carries.
     pub(crate) profile: Profile,
+    /// How many services log, at least one. Those beyond the four are of the same kinds, by other names.
+    pub(crate) services: u32,
     /// The first record's timestamp, Unix milliseconds.
     pub(crate) start_timestamp_ms: u64,
     /// How many records there are.
@@ -96,7 +98,8 @@ impl Corpus {
         let base = ChaCha8Rng::from_seed(seed);
         let mut rich = base.clone();
         rich.set_stream(1);
-        let voices = SERVICES.iter().map(Voice::new).collect();
+        let kinds = SERVICES.iter().cycle().zip(0..spec.services);
+        let voices = kinds.map(|(service, number)| Voice::new(service, number)).collect();
         Self { spec, remaining: spec.record_count, clock_ms: spec.start_timestamp_ms, base, rich, voices }
     }
 
@@ -178,8 +181,13 @@ struct Voice {
 }
 
 impl Voice {
-    fn new(service: &Service) -> Self {
-        let lines = LEVEL_PERCENT.iter().map(|(level, _)| render_lines(service, *level)).collect();
+    /// What service `number` of all says, which is of this kind.
+    fn new(service: &Service, number: u32) -> Self {
+        let name = match number / SERVICES.len() as u32 {
+            0 => service.name.to_owned(),
+            round => format!("{}_{}", service.name, round + 1),
+        };
+        let lines = LEVEL_PERCENT.iter().map(|(level, _)| render_lines(service, &name, *level)).collect();
         Self { lines, labels: render_labels(service) }
     }
 
@@ -196,13 +204,13 @@ impl Voice {
     }
 }
 
-fn render_lines(service: &Service, level: Level) -> Vec<String> {
+fn render_lines(service: &Service, name: &str, level: Level) -> Vec<String> {
     let of_level = service.messages.iter().filter(|message| message.level == level);
     of_level
         .map(|message| {
             let level = level.as_str();
             let text = json_inner(message.text);
-            format!(r#","service":"{}","level":"{level}","message":"{text}"#, json_inner(service.name))
+            format!(r#","service":"{}","level":"{level}","message":"{text}"#, json_inner(name))
         })
         .collect()
 }
@@ -295,7 +303,7 @@ mod tests {
     use super::*;
 
     fn spec(profile: Profile, record_count: u64) -> CorpusSpec {
-        CorpusSpec { seed: 1, profile, start_timestamp_ms: 1_700_000_000_000, record_count }
+        CorpusSpec { seed: 1, profile, services: 4, start_timestamp_ms: 1_700_000_000_000, record_count }
     }
 
     fn texts(spec: CorpusSpec) -> Vec<String> {
@@ -417,6 +425,22 @@ mod tests {
             let listed = service.messages.iter().map(|m| (m.level.as_str().to_owned(), m.text.to_owned()));
             assert_eq!(said[service.name], listed.collect(), "{}", service.name);
         }
+    }
+
+    #[test]
+    fn further_services_are_of_the_same_kinds_and_have_names_of_their_own() {
+        let spec = CorpusSpec { services: 10, ..spec(Profile::Rich, 2_000) };
+        let mut names = BTreeMap::<String, usize>::new();
+        for record in records(spec) {
+            *names.entry(record.service).or_default() += 1;
+        }
+        assert_eq!(names.len(), 10);
+        for kind in &SERVICES {
+            let of_kind = names.keys().filter(|name| name.starts_with(kind.name)).count();
+            assert!((2..=3).contains(&of_kind), "{names:?}");
+        }
+        assert!(names.contains_key(&format!("{}_2", SERVICES[0].name)), "{names:?}");
+        assert!(texts(CorpusSpec { services: 1, ..spec }).iter().all(|text| text.contains(SERVICES[0].name)));
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub(crate) const VERIFY_RECORDS_MAX: u64 = 50_000_000;
 /// Attempts of one batch beyond the first that `--retries` may ask for. With the longest waits this is 50 minutes.
 pub(crate) const RETRIES_MAX: u32 = 100;
 
+/// Services of a corpus: what each says is rendered once, some 10 kB.
+pub(crate) const SERVICES_MAX: u32 = 10_000;
+
 /// Bytes of an answer that is held whole. The ingest lists at most 100 rejected records in one.
 pub(crate) const ANSWER_BYTES_MAX: usize = 1 << 20;
 

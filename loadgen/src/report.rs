@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) start_timestamp_ms: u64,
     /// What the messages carried.
     pub(crate) profile: Profile,
+    /// Services that logged.
+    pub(crate) services: u32,
     /// Connections that sent.
     pub(crate) connections: u16,
     /// Records of a batch.
@@ -103,7 +105,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { records, latency_ms, .. } = self;
         let profile = format!("{:?}", self.profile).to_lowercase();
-        writeln!(f, "corpus      seed {}, {profile}, from {}", self.seed, self.start_timestamp_ms)?;
+        let Self { seed, services, start_timestamp_ms, .. } = self;
+        writeln!(f, "corpus      seed {seed}, {profile}, {services} services, from {start_timestamp_ms}")?;
         let (sent, batches, total) = (grouped(records.sent), grouped(self.batches), grouped(records.total));
         writeln!(f, "sent        {sent} of {total} records in {batches} batches, {:.2} s", self.seconds)?;
         let (per_second, megabytes) = (grouped(self.records_per_second as u64), self.megabytes_per_second);
@@ -197,6 +200,7 @@ mod tests {
             seed: 42,
             start_timestamp_ms: 1_700_000_000_000,
             profile: Profile::Rich,
+            services: 4,
             connections: 8,
             batch_records: 1_000,
             records: RecordCounts {
@@ -230,7 +234,7 @@ mod tests {
     #[test]
     fn the_text_says_what_failed() {
         expect![[r#"
-            corpus      seed 42, rich, from 1700000000000
+            corpus      seed 42, rich, 4 services, from 1700000000000
             sent        1,000,000 of 1,000,000 records in 1,000 batches, 2.50 s
             acked       998,999: 399,599 records/s, 90.0 MB/s
             rejected    1
@@ -248,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_json_holds_every_figure() {
-        expect![[r#"{"ok":false,"interrupted":false,"seed":42,"start_timestamp_ms":1700000000000,"profile":"rich","connections":8,"batch_records":1000,"records":{"total":1000000,"sent":1000000,"acked":998999,"rejected":1,"failed":1000},"batches":1000,"retries":2,"seconds":2.5,"records_per_second":399599.6,"megabytes_per_second":90.04,"latency_ms":{"p50":1.0,"p90":2.0,"p99":3.5,"p99.9":4.25,"max":100.0},"answers":{"200":999,"503":3},"durability":{"leader":999},"unanswered":{"timeout":1},"failures":["batch 3: 503 Service Unavailable: busy"],"verify":{"status":"compared","acked":998999,"in_doubt_stored":1000,"foreign":12,"missing":1,"doubled":0,"unexpected":0,"out_of_order":0,"unenriched":0,"malformed":0,"examples":["missing: {\"timestamp\":1}"]}}"#]].assert_eq(&serde_json::to_string(&report()).unwrap());
+        expect![[r#"{"ok":false,"interrupted":false,"seed":42,"start_timestamp_ms":1700000000000,"profile":"rich","services":4,"connections":8,"batch_records":1000,"records":{"total":1000000,"sent":1000000,"acked":998999,"rejected":1,"failed":1000},"batches":1000,"retries":2,"seconds":2.5,"records_per_second":399599.6,"megabytes_per_second":90.04,"latency_ms":{"p50":1.0,"p90":2.0,"p99":3.5,"p99.9":4.25,"max":100.0},"answers":{"200":999,"503":3},"durability":{"leader":999},"unanswered":{"timeout":1},"failures":["batch 3: 503 Service Unavailable: busy"],"verify":{"status":"compared","acked":998999,"in_doubt_stored":1000,"foreign":12,"missing":1,"doubled":0,"unexpected":0,"out_of_order":0,"unenriched":0,"malformed":0,"examples":["missing: {\"timestamp\":1}"]}}"#]].assert_eq(&serde_json::to_string(&report()).unwrap());
     }
 
     #[test]

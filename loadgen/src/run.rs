@@ -219,6 +219,7 @@ fn report(args: &Args, spec: CorpusSpec, sent: Sent, verify: Option<Verified>) -
         seed: spec.seed,
         start_timestamp_ms: spec.start_timestamp_ms,
         profile: spec.profile,
+        services: spec.services,
         connections: args.connections,
         batch_records: args.batch,
         records: RecordCounts {

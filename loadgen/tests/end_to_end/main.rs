@@ -312,7 +312,7 @@ fn the_text_summary_names_the_seed_and_the_outcome() {
     let stand_in = StandIn::start([]);
     let output = command(&stand_in, &["--delay", "0", "--seed", "77", "--verify"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("corpus      seed 77, plain, from "), "{text}");
+    assert!(text.starts_with("corpus      seed 77, plain, 4 services, from "), "{text}");
     assert!(text.ends_with("verify      all 100 acked records are stored, each once\nok\n"), "{text}");
 }
 

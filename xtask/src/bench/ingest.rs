@@ -16,7 +16,6 @@ use crate::cluster;
 use crate::table::{Table, grouped};
 
 const NODES: u16 = 2;
-const PARTITIONS: u16 = 4;
 /// Records of the run that only proves that what is measured is right.
 const PROOF_RECORDS_MAX: u64 = 100_000;
 
@@ -35,6 +34,9 @@ pub(crate) struct IngestArguments {
     /// Runs of each, taking turns; shown are the median and the best
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+    /// Partitions of the two nodes; to fill many, let as many services log: `-- --services 200`
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=1024))]
+    partitions: u16,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -51,6 +53,7 @@ pub(crate) fn run(arguments: &IngestArguments) -> anyhow::Result<()> {
     let rig = Rig {
         component: &cargo::build_component()?,
         programs: &Programs::build(&["storage", "ingest-host", "loadgen"], Profile::Release)?,
+        partitions: arguments.partitions,
         more: &arguments.loadgen,
     };
     let mut configurations = Vec::new();
@@ -113,6 +116,7 @@ impl Round {
 struct Rig<'a> {
     component: &'a Path,
     programs: &'a Programs,
+    partitions: u16,
     more: &'a [String],
 }
 
@@ -120,11 +124,11 @@ impl Rig<'_> {
     fn measure(&self, configuration: &Configuration, records: u64, verify: bool) -> anyhow::Result<Round> {
         let dir = parts::empty_dir("ingest")?;
         let mut storage = Vec::new();
-        for (number, partitions) in (1..).zip(cluster::deal(PARTITIONS, NODES)?) {
+        for (number, partitions) in (1..).zip(cluster::deal(self.partitions, NODES)?) {
             storage.push(Part::storage(self.programs, &dir, &format!("storage-{number}"), &partitions, &[])?);
         }
         let nodes: Vec<SocketAddr> = storage.iter().map(|part| part.address).collect();
-        let mut ingest = Part::ingest(self.programs, self.component, &dir, &nodes, PARTITIONS)?;
+        let mut ingest = Part::ingest(self.programs, self.component, &dir, &nodes, self.partitions)?;
         let Configuration { batch, connections, .. } = *configuration;
         let load = Load { records, batch, connections, verify, more: self.more };
         let loadgen = self.programs.path("loadgen")?;
@@ -185,9 +189,9 @@ impl Figures {
 }
 
 fn print_table(arguments: &IngestArguments, configurations: &[Configuration]) {
-    let IngestArguments { records, rounds, .. } = arguments;
+    let IngestArguments { records, rounds, partitions, .. } = arguments;
     println!(
-        "{} records of the rich profile, {NODES} storage nodes with fsync, ingest-host",
+        "{} records of the rich profile, {partitions} partitions on {NODES} storage nodes with fsync, ingest-host",
         grouped(*records)
     );
     if *rounds > 1 {
@@ -269,7 +273,7 @@ fn to_json(arguments: &IngestArguments, configurations: &[Configuration]) -> Val
         "records": arguments.records,
         "rounds": arguments.rounds,
         "storage_nodes": NODES,
-        "partitions": PARTITIONS,
+        "partitions": arguments.partitions,
         "configurations": configurations.iter().map(one).collect::<Vec<_>>(),
     })
 }
