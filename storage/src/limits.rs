@@ -34,6 +34,9 @@ pub const CHECK_INLINE_BYTES_MAX: usize = 1 << 20;
 /// Partitions that an error names.
 pub const PARTITIONS_NAMED_MAX: usize = 16;
 
+/// How often a replica that cannot write its vote looks whether there is room by now.
+pub const FULL_DISK_PAUSE: Duration = Duration::from_millis(200);
+
 /// Bytes that one group commit appends. More would only make the first waiter wait longer for the sync of the rest.
 pub const ROUND_BYTES_MAX: usize = 8 << 20;
 

@@ -34,6 +34,22 @@ pub struct LogEntry {
     pub content: LogContent,
 }
 
+impl LogEntry {
+    /// The same entries, if none of them holds records.
+    pub fn without_records(entries: &[Self]) -> Option<Vec<Self>> {
+        let same = |Self { log_index, term, content }: &Self| {
+            let content = match content {
+                LogContent::Blank => LogContent::Blank,
+                LogContent::Membership => LogContent::Membership,
+                LogContent::Consumer(commit) => LogContent::Consumer(*commit),
+                LogContent::Batches { .. } | LogContent::Proposed(_) => return None,
+            };
+            Some(Self { log_index: *log_index, term: *term, content })
+        };
+        entries.iter().map(same).collect()
+    }
+}
+
 /// What an entry holds.
 #[derive(Debug)]
 pub enum LogContent {

@@ -294,6 +294,7 @@ impl Cluster {
     pub async fn stop(&self) {
         self.stop.send_replace(true);
         let ended = self.groups.iter().map(async |group| {
+            group.store().shared().close();
             if let Err(error) = group.raft().shutdown().await {
                 tracing::warn!(partition = %group.partition(), %error, "the replica did not end as it should");
             }

@@ -88,7 +88,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         match members {
             // A start has to know the members that are agreed on without a look at the whole log.
             Some(members) => {
-                let saved = self.shared.save(|state| {
+                let saved = self.shared.save_when_there_is_room(|state| {
                     state.set_applied(last);
                     state.commit_offsets(&commits);
                     state.set_members(&members);

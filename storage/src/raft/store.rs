@@ -55,6 +55,10 @@ pub struct StoreShared {
     pub(super) recent: Mutex<RecentEntries>,
     /// How often the log's end was cut off, counted before and after: odd while it is being done.
     pub(super) cuts: AtomicU64,
+    /// Whether the replica waits for room on its disk.
+    is_standing_still: AtomicBool,
+    /// Whether the replica is about to end.
+    is_closing: AtomicBool,
     /// Whether a snapshot was asked for: without one the library may not purge.
     pub(super) has_snapshot: AtomicBool,
 }
@@ -76,6 +80,8 @@ impl LogStore {
                 state: Mutex::new(state),
                 recent: Mutex::default(),
                 cuts: AtomicU64::new(0),
+                is_standing_still: AtomicBool::new(false),
+                is_closing: AtomicBool::new(false),
                 has_snapshot: AtomicBool::new(false),
             }),
         }
@@ -145,6 +151,59 @@ impl StoreShared {
             self.access.save_state(state.encode())
         };
         written.await
+    }
+
+    /// The same of what the replica cannot go on without: on a full disk it waits for room.
+    pub(super) async fn save_when_there_is_room(
+        &self,
+        change: impl Fn(&mut GroupState),
+    ) -> Result<(), LogError> {
+        loop {
+            let done = self.save(&change).await;
+            if !self.has_awaited_room(&done).await {
+                return done;
+            }
+        }
+    }
+
+    /// Appends entries. What an election itself leaves waits for room on a full disk, as a vote does; records are not let
+    /// come that far then ([`super::room`]).
+    async fn append_when_there_is_room(
+        &self,
+        mut entries: Vec<LogEntry>,
+        after_install: bool,
+    ) -> Result<Vec<EntryExtent>, LogError> {
+        loop {
+            let again = LogEntry::without_records(&entries);
+            let done = self.access.append(entries, after_install).await;
+            match again {
+                Some(again) if self.has_awaited_room(&done).await => entries = again,
+                _ => return done,
+            }
+        }
+    }
+
+    /// Whether something failed because the disk is full, and is worth another attempt: after a while, for others may make
+    /// room at any time, and an error would end the replica until a restart.
+    async fn has_awaited_room<T>(&self, done: &Result<T, LogError>) -> bool {
+        let is_full = matches!(done, Err(LogError::DiskFull)) && !self.is_closing.load(Ordering::Acquire);
+        if self.is_standing_still.swap(is_full, Ordering::AcqRel) != is_full {
+            let partition = self.partition;
+            if is_full {
+                tracing::error!(%partition, "the disk is full to the last byte: the replica stands still until there is room");
+            } else {
+                tracing::info!(%partition, "there is room on the disk: the replica goes on");
+            }
+        }
+        if is_full {
+            tokio::time::sleep(limits::FULL_DISK_PAUSE).await;
+        }
+        is_full
+    }
+
+    /// The replica ends: nothing is waited for any more.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
     }
 
     /// Writes what is known by now to be committed: a start from it has less to find out.
@@ -302,7 +361,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let saved = self.shared.save(|state| state.set_vote(*vote)).await;
+        let saved = self.shared.save_when_there_is_room(|state| state.set_vote(*vote)).await;
         saved.map_err(|error| StorageIOError::write_vote(openraft::AnyError::new(&error)).into())
     }
 
@@ -329,11 +388,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             appended.push(LogEntry { log_index: log_id.index + 1, term: log_id.leader_id.term, content });
         }
         if !changes.is_empty() {
-            let saved = self.shared.save(|state| changes.into_iter().for_each(|c| state.add_change(c)));
+            let add = |state: &mut GroupState| changes.iter().cloned().for_each(|c| state.add_change(c));
+            let saved = self.shared.save_when_there_is_room(add);
             saved.await.map_err(|error| write_failed(&error))?;
         }
         let after_install = self.shared.state.lock().is_purged_ahead();
-        match self.shared.access.append(appended, after_install).await {
+        match self.shared.append_when_there_is_room(appended, after_install).await {
             Ok(extents) => {
                 self.shared.recent.lock().add(&extents);
                 callback.log_io_completed(Ok(()));

@@ -379,6 +379,31 @@ fn a_refill_is_over_once_the_disk_says_so() {
 }
 
 #[tokio::test]
+async fn a_vote_and_an_entry_without_records_wait_for_room_on_a_full_disk() {
+    let disk = replica(Some(3));
+    let mut own = store(&disk);
+    disk.set_capacity(Some(disk.used_bytes()));
+    let blank = Entry { log_id: log_id(4, ENTRIES), payload: EntryPayload::Blank };
+    let mut other = own.store.clone();
+    let mut wait = Box::pin(async move {
+        let vote = Vote::new(4, 2);
+        let mut voter = other.clone();
+        let (voted, appended) = tokio::join!(voter.save_vote(&vote), other.blocking_append([blank]));
+        voted.and(appended)
+    });
+    tokio::time::timeout(3 * limits::FULL_DISK_PAUSE, &mut wait).await.unwrap_err();
+    disk.set_capacity(None);
+    wait.await.unwrap();
+    assert_eq!(state_on(&disk).vote(), Some(Vote::new(4, 2)));
+    assert_eq!(own.store.get_log_state().await.unwrap().last_log_id, Some(log_id(4, ENTRIES)));
+
+    // Whoever ends does not wait.
+    disk.set_capacity(Some(disk.used_bytes()));
+    own.store.shared().close();
+    own.store.save_vote(&Vote::new(5, 2)).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_copy_whose_request_is_broken_off_holds_its_place() {
     let net = Net::default();
     let running = refilling(&net).await;
