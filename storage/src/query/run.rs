@@ -1,6 +1,6 @@
 //! A run of characters of one kind, without which a message cannot match, and where in stored bytes there is one.
 //!
-//! Of so long a run one byte stands at every so-many-th place: the bytes in between need not be looked at.
+//! Of so long a run a few bytes stand at every so-many-th place: the others need not be looked at.
 //!
 //! Invariant: a line that is no candidate has no message that contains the run. JSON may write any character as
 //! `\uXXXX`, so a line with such an escape always is one.
@@ -15,6 +15,9 @@ use super::needle::{line_around, lines};
 
 /// Shorter runs leave too many lines.
 const LENGTH_MIN: usize = 5;
+
+/// In runs of at least this length three bytes are looked at a time, else two.
+const LENGTH_OF_THREE: usize = 9;
 
 /// Kinds with more characters of ASCII than this are in every line.
 const CHARACTERS_MAX: usize = 70;
@@ -73,10 +76,13 @@ impl Run {
     fn lines_with_run(&self, batch: &[u8]) -> Vec<Range<usize>> {
         let is_in = |byte: &u8| self.is_in.get(usize::from(*byte)).copied().unwrap_or_default();
         let mut found = Vec::new();
+        // A few neighbours at once: one alone is of the kind so often that the processor cannot guess it, and stumbles.
+        let neighbours = if self.length < LENGTH_OF_THREE { 2 } else { 3 };
         let mut at = self.length - 1;
-        while let Some(byte) = batch.get(at) {
-            if !is_in(byte) {
-                at += self.length;
+        while let Some(looked_at) = batch.get(at + 1 - neighbours..=at) {
+            if !looked_at.iter().fold(true, |all, byte| all & is_in(byte)) {
+                // Of a run as many places as this have all these neighbours in it.
+                at += self.length + 1 - neighbours;
                 continue;
             }
             // No newline is in the run: it stays on its line.
@@ -100,6 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::pattern::Pattern;
+    use super::LENGTH_MIN;
 
     #[test]
     fn a_run_is_found_in_what_matches_and_not_in_what_is_too_short() {
@@ -109,6 +116,23 @@ mod tests {
         let lines: Vec<&[u8]> = run.candidates(batch).into_iter().map(|line| &batch[line]).collect();
         let expected: [&[u8]; 4] = [b"abcdef", b"--abcdefa--", b"abcabc abcab", b"\\u0061"];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_run_is_found_wherever_it_begins_and_however_long_it_is() {
+        for length in LENGTH_MIN..20 {
+            let pattern = Pattern::new(&format!("[a-f]{{{length}}}")).unwrap();
+            let run = pattern.run.as_ref().unwrap();
+            for before in 0..3 * length {
+                for count in length - 2..length + 4 {
+                    // What comes before has runs of its own, each too short.
+                    let filler: String = "abxcdey-".chars().cycle().take(before).collect();
+                    let line = format!("{filler}-{}-{filler}", "f".repeat(count));
+                    let found = run.candidates(line.as_bytes());
+                    assert_eq!(!found.is_empty(), count >= length, "{length}: {line}");
+                }
+            }
+        }
     }
 
     #[test]
